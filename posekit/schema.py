@@ -1,0 +1,188 @@
+"""KeypointSchema: the ordered, named keypoints of one dataset."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from posekit.errors import ConfigError, nearest
+
+_NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*\Z")
+
+
+@dataclass(frozen=True)
+class KeypointSchema:
+    """Ordered keypoint names with flip pairs, skeleton, OKS sigmas and upper-body set.
+
+    Attributes:
+        name: name of the schema, usually the dataset's.
+        keypoints: K unique lower_snake names in channel order.
+        flip_pairs: pairs of names that trade places in a mirrored image. Every keypoint is in at
+            most one pair; a keypoint in none is on the midline and keeps its place.
+        skeleton: links to draw, as pairs of names.
+        sigmas: K OKS sigmas, or None if the dataset's authors published none.
+        sigmas_source: where the sigmas come from; required if there are sigmas.
+        upper_body: names that half-body augmentation counts as upper; empty switches it off.
+
+    Raises:
+        ConfigError: names not unique or not lower_snake, an unknown name in a pair, link or set,
+            a keypoint in two pairs or paired with itself, sigmas of the wrong number or not positive.
+    """
+
+    name: str
+    keypoints: tuple[str, ...]
+    flip_pairs: tuple[tuple[str, str], ...] = ()
+    skeleton: tuple[tuple[str, str], ...] = ()
+    sigmas: tuple[float, ...] | None = None
+    sigmas_source: str | None = None
+    upper_body: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self._check_names()
+        self._check_flip_pairs()
+        for a, b in self.skeleton:
+            self.index(a, "skeleton"), self.index(b, "skeleton")
+        for name in self.upper_body:
+            self.index(name, "upper_body")
+        self._check_sigmas()
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    def index(self, keypoint: str, where: str = "a look-up") -> int:
+        """Give the channel of a keypoint by name; ConfigError names the nearest one if unknown."""
+        position = self._positions.get(keypoint)
+        if position is None:
+            raise ConfigError(
+                f"schema '{self.name}': {where} names the unknown keypoint '{keypoint}'"
+                f"{nearest(keypoint, self.keypoints)}"
+            )
+        return position
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {keypoint: i for i, keypoint in enumerate(self.keypoints)}
+
+    @cached_property
+    def flip_indices(self) -> np.ndarray:
+        """int64 (K,): channel i of a mirrored image holds what was channel flip_indices[i]."""
+        indices = np.arange(len(self))
+        for a, b in self.flip_pairs:
+            i, j = self.index(a), self.index(b)
+            indices[i], indices[j] = j, i
+        indices.setflags(write=False)
+        return indices
+
+    @cached_property
+    def skeleton_indices(self) -> np.ndarray:
+        """int64 (L, 2): the links as channel numbers."""
+        pairs = [(self.index(a), self.index(b)) for a, b in self.skeleton]
+        return np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
+
+    @cached_property
+    def is_upper_body(self) -> np.ndarray:
+        """bool (K,): True where a keypoint belongs to the upper body."""
+        mask = np.zeros(len(self), dtype=bool)
+        mask[[self.index(name) for name in self.upper_body]] = True
+        mask.setflags(write=False)
+        return mask
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain lists and strings that `from_dict` turns into an equal schema."""
+        return {
+            "name": self.name,
+            "keypoints": list(self.keypoints),
+            "flip_pairs": [list(pair) for pair in self.flip_pairs],
+            "skeleton": [list(link) for link in self.skeleton],
+            "sigmas": None if self.sigmas is None else list(self.sigmas),
+            "sigmas_source": self.sigmas_source,
+            "upper_body": list(self.upper_body),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> KeypointSchema:
+        """Build a schema from `to_dict`'s form; without `flip_pairs` they come from the names."""
+        keypoints = tuple(data["keypoints"])
+        pairs = data.get("flip_pairs")
+        sigmas = data.get("sigmas")
+        return cls(
+            name=data["name"],
+            keypoints=keypoints,
+            flip_pairs=flip_pairs_from_names(keypoints) if pairs is None else _pairs(pairs),
+            skeleton=_pairs(data.get("skeleton") or ()),
+            sigmas=None if sigmas is None else tuple(float(s) for s in sigmas),
+            sigmas_source=data.get("sigmas_source"),
+            upper_body=tuple(data.get("upper_body") or ()),
+        )
+
+    def _check_names(self) -> None:
+        if not self.keypoints:
+            raise ConfigError(f"schema '{self.name}': it has no keypoints, expected at least one")
+        for name in self.keypoints:
+            if not isinstance(name, str) or not _NAME.match(name):
+                raise ConfigError(
+                    f"schema '{self.name}': keypoint name {name!r} is not lower_snake "
+                    "(letters a-z, digits, single underscores)"
+                )
+        if len(self._positions) != len(self.keypoints):
+            twice = sorted({name for name in self.keypoints if self.keypoints.count(name) > 1})
+            raise ConfigError(f"schema '{self.name}': keypoint names repeat: {', '.join(twice)}")
+
+    def _check_flip_pairs(self) -> None:
+        seen: dict[str, tuple[str, str]] = {}
+        for pair in self.flip_pairs:
+            a, b = pair
+            self.index(a, "flip_pairs"), self.index(b, "flip_pairs")
+            if a == b:
+                raise ConfigError(
+                    f"schema '{self.name}': flip pair ({a}, {b}) pairs a keypoint with itself; "
+                    "leave midline keypoints out of flip_pairs"
+                )
+            for name in pair:
+                if name in seen:
+                    raise ConfigError(
+                        f"schema '{self.name}': '{name}' is in two flip pairs, {seen[name]} and "
+                        f"{pair}; a keypoint mirrors onto exactly one other"
+                    )
+                seen[name] = pair
+
+    def _check_sigmas(self) -> None:
+        if self.sigmas is None:
+            return
+        if len(self.sigmas) != len(self):
+            raise ConfigError(
+                f"schema '{self.name}': {len(self.sigmas)} sigmas for {len(self)} keypoints, "
+                "expected one for each"
+            )
+        if not all(s > 0 and np.isfinite(s) for s in self.sigmas):
+            raise ConfigError(f"schema '{self.name}': sigmas must be positive and finite")
+        if not self.sigmas_source:
+            raise ConfigError(
+                f"schema '{self.name}': sigmas without sigmas_source; say where they come from, "
+                "or leave them out (the score is then PCK, not AP)"
+            )
+
+
+def flip_pairs_from_names(keypoints: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Pair `left_x` with `right_x` wherever both names are present, in channel order."""
+    names = set(keypoints)
+    return tuple(
+        (name, "right_" + name[5:]) if name.startswith("left_") else (name, "left_" + name[6:])
+        for position, name in enumerate(keypoints)
+        if (partner := _partner(name)) in names and partner not in keypoints[:position]
+    )
+
+
+def _partner(name: str) -> str | None:
+    if name.startswith("left_"):
+        return "right_" + name[5:]
+    return "left_" + name[6:] if name.startswith("right_") else None
+
+
+def _pairs(pairs: Sequence[Sequence[str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((str(a), str(b)) for a, b in pairs)
