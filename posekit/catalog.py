@@ -44,11 +44,17 @@ class BoxCard(Strict):
             labelled keypoints, always).
         keep_aspect: enlarge the short side to the input's aspect; False stretches the box onto
             the input, as ViTPose does with MPII's square boxes.
+        clip: what is done to annotated boxes in images of declared size. 'vitpose': corners are
+            clipped to the image and the box becomes one pixel smaller than annotated (the
+            0.x code that the published numbers come from); 'image': clipped only (mmpose 1.x);
+            'none': taken as they are. Boxes of detectors, boxes made from keypoints and centres
+            that the annotation brings are never changed.
     """
 
     padding: float = Field(1.25, gt=0)
     source: Literal["annotation", "keypoints"] = "annotation"
     keep_aspect: bool = True
+    clip: Literal["vitpose", "image", "none"] = "vitpose"
 
 
 class DatasetCard(Strict):
