@@ -1,0 +1,70 @@
+"""The typed settings of a backbone; no code of the model, so that recipes can hold them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from posekit.config import Strict
+
+Attention = Literal["full", "window", "shifted", "pooled", "shifted_pooled"]
+
+
+class ExpertConfig(Strict):
+    """ViTPose+ experts: part of each block's second FFN layer is separate for each head.
+
+    Attributes:
+        width: outputs of fc2 that an expert makes; the other embed_dim - width are shared.
+            None is a quarter of embed_dim, as in the released weights.
+        share: head -> name of its expert; a head left out has its own, named like the head.
+    """
+
+    width: int | None = Field(None, gt=0)
+    share: dict[str, str] = Field(default_factory=dict)
+
+
+class BackboneConfig(Strict):
+    """What the backbone is; sizes left out come with the name.
+
+    Attributes:
+        name: `vitpose_small|base|large|huge`, `vit` (free sizes, all to be given), or the name
+            of any timm model with feature maps.
+        embed_dim, depth, num_heads, mlp_ratio: sizes of a `vit`.
+        patch_size: kernel of the patch embedding in pixels.
+        patch_padding: zero padding around the image before the patch embedding, in pixels;
+            ViTPose's own models have 2.
+        feature_stride: pixels between neighbouring tokens (or, for other backbones, between the
+            pixels of the feature map); the patch size if left out.
+        stem: `patch`, one convolution of the patch size, or `conv`, a stack of small stride-2
+            convolutions, with which a ViT learns far better from few images
+            (Xiao et al., NeurIPS 2021).
+        pretrained: False, True (the weights that timm has for `name`), the name of a timm model
+            to take the weights from, or a file.
+        drop_path: stochastic depth rate of the last block; it rises linearly from 0.
+        gradient_checkpointing: recompute each block in the backward pass to save memory.
+        experts: ViTPose+ experts; none if left out.
+        attention: kind of attention, one for all blocks or a pattern that is repeated over them.
+        window: height and width of attention windows in tokens.
+        relative_bias: windows have a learned relative position bias (Swin's form, from zero).
+        mean, std: normalisation of RGB in 0..1; the pretrained weights' own, else ImageNet's.
+    """
+
+    name: str = "vitpose_small"
+    embed_dim: int | None = Field(None, gt=0)
+    depth: int | None = Field(None, gt=0)
+    num_heads: int | None = Field(None, gt=0)
+    mlp_ratio: float | None = Field(None, gt=0)
+    patch_size: int | None = Field(None, gt=0)
+    patch_padding: int | None = Field(None, ge=0)
+    feature_stride: int | None = Field(None, gt=0)
+    stem: Literal["patch", "conv"] = "patch"
+    pretrained: bool | str = False
+    drop_path: float = Field(0.0, ge=0, lt=1)
+    gradient_checkpointing: bool = False
+    experts: ExpertConfig | None = None
+    attention: Attention | tuple[Attention, ...] = "full"
+    window: tuple[int, int] = (8, 8)
+    relative_bias: bool = False
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None

@@ -1,0 +1,95 @@
+"""Joins backbone, decoders and codecs into a PoseModel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from posekit.codecs.registry import build_codec
+from posekit.config import validate
+from posekit.errors import ConfigError
+from posekit.model_config import BackboneConfig
+from posekit.models.backbone import build_backbone, normalisation
+from posekit.models.base import Backbone
+from posekit.models.decoders import build_decoder
+from posekit.models.experts import expert_names
+from posekit.models.pose_model import HeadSpec, PoseHead, PoseModel
+
+_HEAD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+-]*\Z")
+
+
+def build_model(
+    backbone: BackboneConfig | Mapping[str, Any], heads: Mapping[str, HeadSpec]
+) -> PoseModel:
+    """Build a model with random (or timm's pretrained) backbone weights and fresh heads.
+
+    Args:
+        backbone: the settings, typed or as a mapping.
+        heads: name -> spec. The position table is made for the first head's input size and
+            resized for the others while running.
+
+    Raises:
+        ConfigError: no heads, a name that cannot be a head's, an unknown backbone, decoder or
+            codec, or parts whose sizes do not fit together.
+    """
+    config = backbone
+    if not isinstance(config, BackboneConfig):
+        config = validate(BackboneConfig, dict(config), "backbone")
+    if not heads:
+        raise ConfigError("a model needs at least one head")
+    for name in heads:
+        check_head_name(name)
+    experts: tuple[str, ...] = ()
+    if config.experts is not None:
+        _check_shares(config.experts.share, heads)
+        experts = expert_names(tuple(heads), config.experts.share)
+    base_size = next(iter(heads.values())).input_size
+    net = build_backbone(config, base_size, experts)
+    built = {name: build_head(name, spec, net) for name, spec in heads.items()}
+    mean, std = normalisation(config)
+    share = config.experts.share if config.experts else {}
+    plain = {**config.model_dump(mode="json"), "mean": list(mean), "std": list(std)}
+    return PoseModel(
+        net,
+        built,
+        expert_of={name: experts.index(share.get(name, name)) for name in heads} if experts else {},
+        mean=mean,
+        std=std,
+        backbone_config=plain,
+    )
+
+
+def build_head(name: str, spec: HeadSpec, backbone: Backbone) -> PoseHead:
+    """Build one head for a backbone; ConfigError names the head."""
+    where = f"head '{name}'"
+    codec = build_codec(spec.codec, spec.input_size, f"{where}, codec")
+    decoder = build_decoder(
+        spec.decoder,
+        backbone.channels,
+        len(spec.schema) * codec.channels_per_keypoint,
+        backbone.map_size(spec.input_size),
+        codec.heatmap_size,
+        f"{where}, decoder",
+    )
+    return PoseHead(spec, codec, decoder)
+
+
+def check_head_name(name: str) -> None:
+    """Raise ConfigError unless a head may have this name."""
+    if not isinstance(name, str) or not _HEAD_NAME.match(name) or hasattr(nn.ModuleDict, name):
+        raise ConfigError(
+            f"head name {name!r}: expected letters, digits, '_', '-' or '+', no dots or spaces, "
+            "and no word that torch keeps for itself (such as 'keys' or 'type')"
+        )
+
+
+def _check_shares(share: Mapping[str, str], heads: Mapping[str, HeadSpec]) -> None:
+    for head in share:
+        if head not in heads:
+            raise ConfigError(
+                f"backbone: experts.share names the head '{head}', which the model does not have "
+                f"(heads: {', '.join(heads)})"
+            )

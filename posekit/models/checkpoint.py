@@ -1,0 +1,228 @@
+"""Checkpoints that describe themselves: safetensors with the model's description in the header."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+import posekit
+from posekit.errors import CheckpointError, ConfigError
+from posekit.models.build import build_model
+from posekit.models.files import atomic_file
+from posekit.models.pose_model import HeadSpec, PoseModel
+from posekit.schema import KeypointSchema
+
+FORMAT = 1
+_HEADER = "posekit"
+
+
+def save_checkpoint(
+    path: str | Path,
+    model: PoseModel,
+    description: Mapping[str, Any] | None = None,
+    state: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Save a model so that the file alone is enough to build it again.
+
+    The file is replaced only once the new one is whole and on disk.
+
+    Args:
+        path: the file, usually with the ending .safetensors.
+        model: the model; its backbone settings and every head's schema, decoder and codec go into
+            the header.
+        description: further JSON values for the header, such as the recipe and the step.
+        state: tensors to save instead of the model's own, such as averaged weights.
+
+    Raises:
+        CheckpointError: the file cannot be written; the file from before is intact.
+    """
+    header = {**(description or {}), "format": FORMAT, "posekit_version": posekit.__version__}
+    header["model"] = model.describe().to_dict()
+    text = json.dumps(header)
+    tensors = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in (model.state_dict() if state is None else state).items()
+    }
+    with atomic_file(Path(path)) as temporary:
+        save_file(tensors, temporary, metadata={_HEADER: text})
+
+
+def read_description(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint's description without its tensors; CheckpointError if it is none."""
+    return _open(Path(path), with_tensors=False)[1]
+
+
+def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Load a checkpoint's tensors (on the CPU) and its description.
+
+    Raises:
+        CheckpointError: there is no such file, it is truncated, or no posekit checkpoint.
+    """
+    return _open(Path(path), with_tensors=True)
+
+
+def load_model(path: str | Path, device: str | torch.device = "cpu") -> PoseModel:
+    """Build the model that a checkpoint describes and load its weights, in evaluation mode.
+
+    Raises:
+        CheckpointError: as load_checkpoint, or the tensors do not fit the description.
+    """
+    state, description = load_checkpoint(path)
+    backbone, heads = _model_parts(Path(path), description)
+    try:
+        with torch.device("meta"):
+            model = build_model(backbone, heads)
+        _assign(model, state)
+        if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+            model = build_model(backbone, heads)
+            _assign(model, state)
+    except (ConfigError, RuntimeError) as error:
+        reason = str(error).splitlines()
+        raise CheckpointError(
+            f"{path}: its tensors do not fit its description: {' '.join(reason[:2])}"
+        ) from None
+    return model.to(device).eval()
+
+
+def load_into(
+    model: PoseModel, path: str | Path, heads: Sequence[str] | None = None
+) -> tuple[str, ...]:
+    """Load a checkpoint's backbone and the heads that both have into a model.
+
+    Args:
+        model: the model; heads of its own that the checkpoint lacks keep their weights.
+        path: the checkpoint.
+        heads: heads to take; all that both have if left out.
+
+    Returns:
+        Names of the heads that were loaded.
+
+    Raises:
+        CheckpointError: a head's keypoints differ from the checkpoint's (names the head and the
+            first difference), a wanted head is missing, or a tensor has another shape.
+    """
+    state, description = load_checkpoint(path)
+    _, stored = _model_parts(Path(path), description)
+    wanted = [name for name in model.head_names if name in stored] if heads is None else heads
+    for name in wanted:
+        if name not in stored or name not in model.head_names:
+            where = "the checkpoint" if name not in stored else "the model"
+            raise CheckpointError(f"{path}: {where} has no head '{name}'")
+        check_schema(path, name, stored[name].schema, model.head(name).schema)
+    prefixes = ("backbone.", *(f"heads.{name}." for name in wanted))
+    chosen = {name: tensor for name, tensor in state.items() if name.startswith(prefixes)}
+    own = {name: t for name, t in model.state_dict().items() if name.startswith(prefixes)}
+    _check_fit(path, chosen, own)
+    model.load_state_dict(chosen, strict=False)
+    return tuple(wanted)
+
+
+def check_schema(
+    path: str | Path, head: str, stored: KeypointSchema, wanted: KeypointSchema
+) -> None:
+    """Raise CheckpointError with the first difference if two schemas' keypoints differ."""
+    if stored.keypoints == wanted.keypoints:
+        return
+    pairs = zip(stored.keypoints, wanted.keypoints, strict=False)
+    for channel, (theirs, ours) in enumerate(pairs):
+        if theirs != ours:
+            difference = f"channel {channel} is '{theirs}' there and '{ours}' here"
+            break
+    else:
+        difference = f"it has {len(stored)} keypoints there and {len(wanted)} here"
+    raise CheckpointError(
+        f"{path}: head '{head}' does not fit its schema: {difference}; "
+        "give the head another name to train it afresh, or use the schema it was trained with"
+    )
+
+
+def _open(path: Path, with_tensors: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    check_is_file(path)
+    state: dict[str, Tensor] = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_HEADER)
+            if with_tensors and text is not None:
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(_unreadable(path, error)) from None
+    if text is None:
+        raise CheckpointError(
+            f"{path}: a safetensors file without a posekit description, so from another project; "
+            "bring it over with `posekit convert`"
+        )
+    return state, _parse(path, text)
+
+
+def check_is_file(path: Path) -> None:
+    """Raise CheckpointError unless there is a file of some length."""
+    if not path.is_file():
+        found = "a folder, not a file" if path.is_dir() else "there is no such file"
+        raise CheckpointError(f"{path}: {found}")
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{path}: the file is empty")
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):
+        return (
+            f"{path}: a PyTorch pickle file, not a posekit checkpoint; "
+            "bring it over with `posekit convert`"
+        )
+    return (
+        f"{path}: not a whole safetensors file ({str(error).splitlines()[0]}); "
+        "it may be truncated, copy it again or take an earlier checkpoint"
+    )
+
+
+def _parse(path: Path, text: str) -> dict[str, Any]:
+    try:
+        description = json.loads(text)
+        version = description["format"]
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{path}: its description cannot be read") from None
+    if version > FORMAT:
+        raise CheckpointError(
+            f"{path}: written by posekit {description.get('posekit_version')} in format "
+            f"{version}, this posekit reads up to {FORMAT}; update posekit"
+        )
+    return description
+
+
+def _model_parts(
+    path: Path, description: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, HeadSpec]]:
+    try:
+        stored = description["model"]
+        heads = {name: HeadSpec.from_dict(head) for name, head in stored["heads"].items()}
+        backbone = {**stored["backbone"], "pretrained": False}
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise CheckpointError(
+            f"{path}: its description of the model is incomplete ({error})"
+        ) from None
+    return backbone, heads
+
+
+def _assign(model: PoseModel, state: Mapping[str, Tensor]) -> None:
+    model.load_state_dict(dict(state), strict=True, assign=True)
+
+
+def _check_fit(path: str | Path, chosen: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    for name in own.keys() | chosen.keys():
+        if name not in chosen or name not in own:
+            where = "the checkpoint" if name not in chosen else "the model"
+            raise CheckpointError(f"{path}: {where} has no tensor '{name}'")
+        if chosen[name].shape != own[name].shape:
+            raise CheckpointError(
+                f"{path}: tensor '{name}' is {tuple(chosen[name].shape)} there and "
+                f"{tuple(own[name].shape)} here; build the model with the same sizes"
+            )

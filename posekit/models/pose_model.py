@@ -1,0 +1,228 @@
+"""PoseModel: one backbone, many heads, each computing only on its own rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from posekit.codecs.base import Codec
+from posekit.models.base import Backbone
+from posekit.models.experts import Routes
+from posekit.schema import KeypointSchema
+
+Groups = Sequence[tuple[str, slice]]
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """What a head is made from.
+
+    Attributes:
+        schema: the keypoints.
+        decoder: mapping with `kind` and settings, see posekit.models.decoders.
+        codec: mapping with `kind` and settings, see posekit.codecs.
+        input_size: (height, width) of the crops.
+    """
+
+    schema: KeypointSchema
+    decoder: Mapping[str, Any]
+    codec: Mapping[str, Any]
+    input_size: tuple[int, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain values that `from_dict` turns into an equal spec."""
+        return {
+            "schema": self.schema.to_dict(),
+            "decoder": dict(self.decoder),
+            "codec": dict(self.codec),
+            "input_size": list(self.input_size),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> HeadSpec:
+        """Build a spec from `to_dict`'s form."""
+        height, width = data["input_size"]
+        schema = KeypointSchema.from_dict(data["schema"])
+        return cls(schema, dict(data["decoder"]), dict(data["codec"]), (height, width))
+
+
+class PoseHead(nn.Module):
+    """A decoder with the schema and the codec that give its output a meaning."""
+
+    def __init__(self, spec: HeadSpec, codec: Codec, decoder: nn.Module):
+        super().__init__()
+        self.spec, self.codec, self.decoder = spec, codec, decoder
+
+    @property
+    def schema(self) -> KeypointSchema:
+        """The head's keypoints in channel order."""
+        return self.spec.schema
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the head's crops."""
+        return self.spec.input_size
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Give the output that the codec decodes, for features (B, D, h, w) of the head's rows."""
+        return self.decoder(features)
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """Everything that is needed to build a model again, as plain values."""
+
+    backbone: Mapping[str, Any]
+    heads: Mapping[str, HeadSpec] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain values for a checkpoint's header."""
+        heads = {name: spec.to_dict() for name, spec in self.heads.items()}
+        return {"backbone": dict(self.backbone), "heads": heads}
+
+
+class PoseModel(nn.Module):
+    """One backbone with named heads.
+
+    Args:
+        backbone: gives a feature map (B, D, h, w) for images (B, 3, h, w).
+        heads: name -> head, in order.
+        routes: head -> number of its expert; empty if the backbone has no experts.
+        mean, std: normalisation of RGB in 0..1.
+        backbone_config: the backbone's settings as plain values, for the checkpoint.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        heads: Mapping[str, PoseHead],
+        *,
+        expert_of: Mapping[str, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        backbone_config: Mapping[str, Any],
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.heads = nn.ModuleDict(dict(heads))
+        self.expert_of = dict(expert_of)
+        self.backbone_config = dict(backbone_config)
+        self.register_buffer("mean", _per_channel(mean), persistent=False)
+        self.register_buffer("std", _per_channel(std), persistent=False)
+
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        """Names of the heads in order."""
+        return tuple(self.heads)
+
+    def head(self, name: str) -> PoseHead:
+        """Give a head by name; KeyError lists the names."""
+        if name not in self.heads:
+            raise KeyError(f"no head named '{name}' (heads: {', '.join(self.heads)})")
+        found = self.heads[name]
+        assert isinstance(found, PoseHead)  # noqa: S101 - narrows ModuleDict's value
+        return found
+
+    def describe(self) -> ModelDescription:
+        """Give what build_model needs to make this model again."""
+        return ModelDescription(
+            self.backbone_config, {name: self.head(name).spec for name in self.heads}
+        )
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Turn uint8 RGB images into the float images that the model takes.
+
+        Args:
+            images: uint8 (B, h, w, 3) or (B, 3, h, w).
+
+        Returns:
+            (B, 3, h, w) in the parameters' default float type, channels last in memory for
+            images given as (B, h, w, 3).
+        """
+        if images.shape[-1] == 3 and images.shape[1] != 3:
+            images = images.permute(0, 3, 1, 2)
+        return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+
+    def features(self, images: Tensor, groups: Groups | None = None) -> Tensor:
+        """Give the backbone's map (B, D, h, w); groups are needed only for experts."""
+        if not self.expert_of:
+            return self.backbone(images)
+        return self.backbone(images, self._routes(groups or (), len(images)))
+
+    def forward(
+        self, images: Tensor | Sequence[Tensor], groups: Groups | Sequence[Groups]
+    ) -> dict[str, Tensor]:
+        """Give every head's output on its own rows.
+
+        Args:
+            images: float (B, 3, h, w), normalised; or several such tensors, one per input size.
+            groups: (head, rows) for each group; a list of such lists for several tensors.
+
+        Returns:
+            head -> output, in the order of the groups. A head without rows gives an output with
+            no rows. Batch norm in a head sees its own rows only.
+
+        Raises:
+            ValueError: a head stands in two groups, or rows lie outside the batch.
+        """
+        if isinstance(images, Tensor):
+            parts: list[tuple[Tensor, Any]] = [(images, groups)]
+        else:
+            parts = list(zip(images, groups, strict=True))
+        outputs: dict[str, Tensor] = {}
+        for part, part_groups in parts:
+            features = self.features(part, part_groups)
+            for name, rows in part_groups:
+                if name in outputs:
+                    raise ValueError(f"head '{name}' stands in two groups of one batch")
+                outputs[name] = self.run_head(name, features[_checked(rows, len(part), name)])
+        return outputs
+
+    def run_head(self, name: str, features: Tensor) -> Tensor:
+        """Give one head's output for features (n, D, h, w); without rows, an output without."""
+        head = self.head(name)
+        if len(features) == 0:
+            one = features.new_zeros(1, *features.shape[1:])
+            return _shape_only(head, one)[:0]
+        return head(features)
+
+    def _routes(self, groups: Groups, rows: int) -> Routes:
+        routes: list[tuple[int, int, int]] = []
+        for name, part in groups:
+            start, stop = _checked(part, rows, name).start, _checked(part, rows, name).stop
+            expert = self.expert_of[name]
+            if start == stop:
+                continue
+            if routes and routes[-1][0] == expert and routes[-1][2] == start:
+                routes[-1] = (expert, routes[-1][1], stop)
+            else:
+                routes.append((expert, start, stop))
+        return tuple(routes)
+
+
+def _shape_only(head: nn.Module, features: Tensor) -> Tensor:
+    training = head.training
+    head.eval()
+    with torch.no_grad():
+        output = head(features)
+    head.train(training)
+    return output
+
+
+def _checked(rows: slice, count: int, head: str) -> slice:
+    start, stop, step = rows.indices(count)
+    if step != 1 or (rows.stop is not None and rows.stop > count):
+        raise ValueError(f"head '{head}': rows {rows} do not lie in a batch of {count}")
+    return slice(start, max(start, stop))
+
+
+def _per_channel(values: Sequence[float]) -> Tensor:
+    # stated device: a model may be built on the meta device, this stays real
+    return torch.tensor(list(values), dtype=torch.float32, device="cpu").view(1, 3, 1, 1)
