@@ -1,1 +1,26 @@
-"""Codecs of posekit."""
+"""Keypoints to heatmaps and back, in batched torch, and the crop geometry that goes with them."""
+
+from posekit.codecs.base import Codec
+from posekit.codecs.registry import build_codec, codec_kinds
+from posekit.codecs.warp import (
+    Warp,
+    crop_matrices,
+    crop_size_for,
+    inverse_crop_matrices,
+    invert_matrices,
+    transform_points,
+    warp_image,
+)
+
+__all__ = [
+    "Codec",
+    "Warp",
+    "build_codec",
+    "codec_kinds",
+    "crop_matrices",
+    "crop_size_for",
+    "inverse_crop_matrices",
+    "invert_matrices",
+    "transform_points",
+    "warp_image",
+]
