@@ -51,5 +51,21 @@ class Instance:
     extras: dict[str, float] = field(default_factory=dict)
 
 
-Adapter = Callable[[Path, SplitCard, KeypointSchema], Iterator[Instance]]
-"""An adapter: `read(root, split, schema)` streams Instances and raises DatasetError."""
+@dataclass(slots=True)
+class EmptyImage:
+    """An image of the split without any instance; what a detector finds on it counts as wrong.
+
+    Attributes:
+        image, image_id, image_size: as in Instance.
+        extras: further numbers of the image (crowd_index), under the names that instances use.
+    """
+
+    image: str
+    image_id: int | str
+    image_size: tuple[int, int] | None = None
+    extras: dict[str, float] = field(default_factory=dict)
+
+
+Adapter = Callable[[Path, SplitCard, KeypointSchema], Iterator[Instance | EmptyImage]]
+"""An adapter: `read(root, split, schema)` streams Instances, and EmptyImages where the format
+lists images without instances, and raises DatasetError."""

@@ -28,6 +28,8 @@ class InstanceColumns:
         image_id: int64 (M,), or bytes ('S') if the file's ids are text.
         image_size: int32 (M, 2): (height, width) as declared, 0 where the file does not say.
         extras: name -> float64 (N,): further numbers of each instance; NaN where missing.
+        image_extras: name -> float64 (M,): the same numbers of the images that hold no instance,
+            NaN for all others.
     """
 
     keypoints: np.ndarray
@@ -45,6 +47,7 @@ class InstanceColumns:
     image_id: np.ndarray
     image_size: np.ndarray
     extras: dict[str, np.ndarray] = field(default_factory=dict)
+    image_extras: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keypoints)
