@@ -1,0 +1,234 @@
+"""What travels through evaluation: predictions in, scores out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+
+from posekit.data.columns import InstanceColumns
+from posekit.errors import PredictionError
+from posekit.evaluation.protocol import Protocol
+from posekit.schema import KeypointSchema
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """N predicted instances of one dataset split, in pixels of the original images.
+
+    Attributes:
+        keypoints: float64 (N, K, 2), (x, y).
+        scores: float64 (N, K), one score a keypoint.
+        box_xywh: float64 (N, 4): the box that was cropped, before padding.
+        box_scores: float64 (N,): the detector's scores, 1 for annotated boxes.
+        image_id: (N,) int64 or bytes, the ids of the dataset's images.
+        instance_id: (N,) int64 or bytes: the annotation whose box was used, or a running number
+            where the boxes come from a detector.
+        category_id: int64 (N,).
+        input_area: float64 (N,): area of the padded, aspect-fixed crop in image pixels, which
+            OKS-NMS takes as the instance's area.
+        has_box: False if no box was given (a predictions file may leave it out).
+    """
+
+    keypoints: np.ndarray
+    scores: np.ndarray
+    box_xywh: np.ndarray
+    box_scores: np.ndarray
+    image_id: np.ndarray
+    instance_id: np.ndarray
+    category_id: np.ndarray
+    input_area: np.ndarray
+    has_box: bool = True
+
+    def __post_init__(self) -> None:
+        lengths = {f.name: len(getattr(self, f.name)) for f in fields(self) if f.name != "has_box"}
+        if len(set(lengths.values())) > 1:
+            raise PredictionError(f"predictions of different lengths: {lengths}")
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    def take(self, rows: np.ndarray) -> Predictions:
+        """Give the chosen rows (indices or a bool mask), in that order."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in _ARRAYS})
+
+    def check(self, schema: KeypointSchema) -> None:
+        """Raise PredictionError unless the points fit the schema and are finite numbers."""
+        if self.keypoints.shape[1:] != (len(schema), 2):
+            raise PredictionError(
+                f"predictions have {self.keypoints.shape[1]} keypoints each, but schema "
+                f"'{schema.name}' has {len(schema)}; are they of another head or dataset?"
+            )
+        for name in ("keypoints", "scores", "box_scores"):
+            values = getattr(self, name).reshape(len(self), -1)
+            bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+            if bad.size:
+                raise PredictionError(
+                    f"prediction {bad[0]} (instance id {show_id(self.instance_id[bad[0]])}): field "
+                    f"'{name}' holds NaN or infinity, expected finite numbers; "
+                    f"{bad.size} of {len(self)} predictions are affected"
+                )
+
+
+_ARRAYS = [f.name for f in fields(Predictions) if f.name != "has_box"]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The numbers of one head on one split, together with the protocol that made them.
+
+    Attributes:
+        metrics: name -> value, in the order in which the reference prints them; -1 stands for an
+            empty range (COCO's convention), NaN for a number that nothing was labelled for.
+        headline: name of the main metric.
+        per_keypoint: keypoint name -> column -> value.
+        per_category: category id as text -> metric -> value; empty with one category.
+        protocol: every setting that made the numbers.
+        counts: how many instances, images and detections took part.
+        lower_is_better: True where the headline is an error.
+    """
+
+    metrics: dict[str, float]
+    headline: str
+    per_keypoint: dict[str, dict[str, float]] = field(default_factory=dict)
+    per_category: dict[str, dict[str, float]] = field(default_factory=dict)
+    protocol: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    lower_is_better: bool = False
+
+    @property
+    def value(self) -> float:
+        """The headline's value."""
+        return self.metrics[self.headline]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain values for JSON; NaN becomes None."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Scores:
+        """Rebuild scores from `to_dict`'s form."""
+        known = {f.name for f in fields(cls)}
+        values = {key: data[key] for key in data if key in known}
+        for name in ("metrics", "per_keypoint", "per_category"):
+            values[name] = _with_nan(values.get(name) or {})
+        return cls(**values)
+
+
+def evaluated_rows(truth: InstanceColumns) -> np.ndarray:
+    """int64: rows of the truth that a point metric counts (labelled somewhere, no crowd region)."""
+    return np.flatnonzero((truth.num_labelled > 0) & ~np.asarray(truth.is_crowd))
+
+
+def join_by_instance(truth: InstanceColumns, predictions: Predictions) -> np.ndarray:
+    """Find for every evaluated instance its prediction.
+
+    Returns:
+        int64 (n,): rows of `predictions`, in the order of `evaluated_rows(truth)`.
+
+    Raises:
+        PredictionError: an instance has no prediction, or an id stands for several.
+    """
+    rows = evaluated_rows(truth)
+    true_keys = _keys(truth.image_id[truth.image_index[rows]], truth.instance_id[rows])
+    _refuse_repeats(true_keys, "annotated instance", truth.instance_id[rows])
+    keys = _keys(predictions.image_id, predictions.instance_id)
+    _refuse_repeats(keys, "prediction", predictions.instance_id)
+    position = {key: i for i, key in enumerate(keys)}
+    found = np.asarray([position.get(key, -1) for key in true_keys], dtype=np.int64)
+    missing = np.flatnonzero(found < 0)
+    if missing.size:
+        first = rows[missing[0]]
+        raise PredictionError(
+            f"{missing.size} of {len(rows)} annotated instances have no prediction, the first is "
+            f"instance {show_id(truth.instance_id[first])} in image "
+            f"{show_id(truth.image_id[truth.image_index[first]])}; is it the predictions file of "
+            "this split?"
+        )
+    return found
+
+
+def exact_points(points: np.ndarray) -> np.ndarray:
+    """Take float32 coordinates to float64, each to the shortest decimal that it stands for.
+
+    A file's 513.6 is 513.599976 in float32; references read it in float64, and an error that is
+    exactly at a threshold then falls on the other side of it. float64 input is returned as it is.
+    Cost: one pass over the array for coordinates that are whole numbers, up to seven for others.
+    """
+    points = np.asarray(points)
+    if points.dtype != np.float32:
+        return points.astype(np.float64)
+    exact = points.astype(np.float64)
+    flat, source = exact.reshape(-1), points.reshape(-1)
+    left = np.arange(flat.size)
+    for decimals in range(7):
+        rounded = np.round(source[left].astype(np.float64), decimals)
+        fits = rounded.astype(np.float32) == source[left]
+        flat[left[fits]] = rounded[fits]
+        left = left[~fits]
+        if not left.size:
+            break
+    return exact
+
+
+def show_id(value: Any) -> str:
+    """Give an id as a person writes it."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """An InstanceColumns with what evaluators need of it in float64."""
+
+    columns: InstanceColumns
+
+    @property
+    def keypoints(self) -> np.ndarray:
+        """float64 (N, K, 2)."""
+        return exact_points(self.columns.keypoints)
+
+
+def protocol_dict(protocol: Protocol, schema: KeypointSchema) -> dict[str, Any]:
+    """Give the protocol as plain values, with the schema's sigmas and their source filled in."""
+    plain = protocol.model_dump(mode="json")
+    if "sigmas" in plain and plain["sigmas"] is None and schema.sigmas is not None:
+        plain["sigmas"] = list(schema.sigmas)
+        plain["sigmas_source"] = schema.sigmas_source
+    return plain
+
+
+def _keys(images: np.ndarray, instances: np.ndarray) -> list[tuple[Any, Any]]:
+    return list(zip(np.asarray(images).tolist(), np.asarray(instances).tolist(), strict=True))
+
+
+def _refuse_repeats(keys: list[Any], what: str, ids: np.ndarray) -> None:
+    seen: set[Any] = set()
+    for i, key in enumerate(keys):
+        if key in seen:
+            raise PredictionError(
+                f"{what} {i}: instance id {show_id(ids[i])} stands twice in image "
+                f"{show_id(key[0])}, expected each once"
+            )
+        seen.add(key)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    if isinstance(value, np.integer):
+        return int(value)
+    return value
+
+
+def _with_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _with_nan(v) for k, v in value.items()}
+    return float("nan") if value is None else value

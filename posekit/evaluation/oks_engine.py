@@ -1,0 +1,314 @@
+"""Average precision and recall by object keypoint similarity, vectorised over all images.
+
+The numbers are those of pycocotools and xtcocotools, digit by digit: the same sums in the same
+order, the same greedy matching, the same interpolation (protocol: pycocotools' cocoeval, keypoints;
+unmatched is -1 as in xtcocotools, so that ids play no part). What differs is the order of the
+loops: references walk image by image, threshold by threshold and pair by pair; here a round takes
+the next best detection of every image at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0.0, 1.0, 101)
+AREA_RANGES = {"all": (0.0, 1e10), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
+_PAIRS_AT_ONCE = 1 << 16
+
+
+@dataclass(frozen=True)
+class OksTruth:
+    """G annotated instances: image and category are dense numbers from 0, ids play no part."""
+
+    image: np.ndarray
+    category: np.ndarray
+    keypoints: np.ndarray
+    labelled: np.ndarray
+    box_xywh: np.ndarray
+    area: np.ndarray
+    is_ignored: np.ndarray
+    is_crowd: np.ndarray
+
+    def take(self, rows: np.ndarray) -> OksTruth:
+        """Give the chosen rows."""
+        return replace(self, **{name: value[rows] for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class OksDetections:
+    """D detections, in the order that decides between equal scores."""
+
+    image: np.ndarray
+    category: np.ndarray
+    keypoints: np.ndarray
+    score: np.ndarray
+    area: np.ndarray
+
+    def take(self, rows: np.ndarray) -> OksDetections:
+        """Give the chosen rows."""
+        return replace(self, **{name: value[rows] for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What became of every detection that took part.
+
+    Attributes:
+        rows: int64 (D,): rows of the detections given, sorted by category, image, falling score.
+        is_matched, is_ignored: bool (A, T, D), by area range and threshold.
+        partner: int64 (T, D): matched row of the truth in the range 'all', -1 if none.
+        truth_is_ignored: bool (A, G).
+    """
+
+    rows: np.ndarray
+    is_matched: np.ndarray
+    is_ignored: np.ndarray
+    partner: np.ndarray
+    truth_is_ignored: np.ndarray
+
+
+@dataclass(frozen=True)
+class OksResult:
+    """precision (T, R, C, A) and recall (T, C, A), -1 where a category has nothing to find."""
+
+    precision: np.ndarray
+    recall: np.ndarray
+
+    def average(self, area: str = "all", threshold: float | None = None) -> float:
+        """Mean precision over thresholds (or at one), recalls and categories with ground truth."""
+        return self._mean(self.precision, area, threshold)
+
+    def average_recall(self, area: str = "all", threshold: float | None = None) -> float:
+        """Mean of the highest recalls, likewise."""
+        return self._mean(self.recall, area, threshold)
+
+    def of_category(self, category: int) -> OksResult:
+        """Give the result of one category (dense number)."""
+        pick = slice(category, category + 1)
+        return OksResult(self.precision[:, :, pick], self.recall[:, pick])
+
+    @staticmethod
+    def _mean(values: np.ndarray, area: str, threshold: float | None) -> float:
+        values = values[..., list(AREA_RANGES).index(area)]
+        if threshold is not None:
+            values = values[np.flatnonzero(threshold == THRESHOLDS)]
+        values = values[values > -1]
+        return float(np.mean(values)) if values.size else -1.0
+
+
+def match(
+    truth: OksTruth, found: OksDetections, sigmas: np.ndarray, max_detections: int = 20
+) -> Matches:
+    """Match detections to the truth greedily within each image and category.
+
+    Args:
+        sigmas: float64 (K,).
+        max_detections: the best so many of an image and category take part.
+
+    Cost: O(pairs x K) time; pairs are the detections times the instances of the same image and
+    category. Memory is bounded by blocks of pairs.
+    """
+    groups = int(max(truth.image.max(initial=-1), found.image.max(initial=-1))) + 1
+    group_truth = truth.category.astype(np.int64) * groups + truth.image
+    group_found = found.category.astype(np.int64) * groups + found.image
+    rows = np.lexsort((-found.score, group_found))
+    rows = rows[_rank(group_found[rows]) < max_detections]
+    group_found = group_found[rows]
+
+    ranges = np.asarray(list(AREA_RANGES.values()))
+    outside_truth = _outside(truth.area, ranges)
+    truth_is_ignored = truth.is_ignored[None] | outside_truth
+    shape = (len(ranges), len(THRESHOLDS), len(rows))
+    partner = np.full(shape[1:], -1, np.int64)
+    matches = Matches(rows, np.zeros(shape, bool), np.zeros(shape, bool), partner, truth_is_ignored)
+
+    by_group = np.argsort(group_truth, kind="stable")
+    sorted_groups = group_truth[by_group]
+    first = np.searchsorted(sorted_groups, group_found, "left")
+    count = np.searchsorted(sorted_groups, group_found, "right") - first
+    detection = np.repeat(np.arange(len(rows)), count)
+    position = np.arange(len(detection)) - np.repeat(np.cumsum(count) - count, count)
+    instance = by_group[np.repeat(first, count) + position]
+    oks = similarities(truth, found.keypoints, instance, rows[detection], sigmas)
+
+    pairs = _Pairs(group_found, count, detection, instance, oks)
+    for table in _tables(pairs):
+        _match_table(table, truth, matches)
+    outside = _outside(found.area[rows], ranges)
+    matches.is_ignored[:] |= ~matches.is_matched & outside[:, None]
+    return matches
+
+
+def accumulate(
+    truth: OksTruth, found: OksDetections, matches: Matches, num_categories: int
+) -> OksResult:
+    """Turn matches into precision at 101 recalls and the highest recall."""
+    ranges, thresholds = len(AREA_RANGES), len(THRESHOLDS)
+    precision = -np.ones((thresholds, len(RECALLS), num_categories, ranges))
+    recall = -np.ones((thresholds, num_categories, ranges))
+    category = found.category[matches.rows]
+    for c in range(num_categories):
+        columns = np.flatnonzero(category == c)
+        columns = columns[np.argsort(-found.score[matches.rows[columns]], kind="stable")]
+        of_category = truth.category == c
+        for a in range(ranges):
+            expected = np.count_nonzero(of_category & ~matches.truth_is_ignored[a])
+            if expected == 0:
+                continue
+            counts = ~matches.is_ignored[a][:, columns]
+            hit = matches.is_matched[a][:, columns]
+            _curve(hit & counts, ~hit & counts, expected, precision[:, :, c, a], recall[:, c, a])
+    return OksResult(precision, recall)
+
+
+def similarities(
+    truth: OksTruth,
+    keypoints: np.ndarray,
+    instance: np.ndarray,
+    detection: np.ndarray,
+    sigmas: np.ndarray,
+) -> np.ndarray:
+    """Give the OKS of pairs (row of the truth, row of `keypoints` (D, K, 2)) as float64 (P,).
+
+    Unlabelled keypoints of the truth are left out. An instance without any is compared with the
+    rectangle twice as large as its box on each side (it is ignored in the scores anyway).
+    """
+    result = np.empty(len(instance))
+    variances = (sigmas * 2) ** 2
+    num_labelled = truth.labelled.sum(axis=1)
+    order = np.argsort(~truth.labelled, axis=1, kind="stable")
+    x, y = np.ascontiguousarray(keypoints[..., 0]), np.ascontiguousarray(keypoints[..., 1])
+    true_x = np.take_along_axis(truth.keypoints[..., 0], order, axis=1)
+    true_y = np.take_along_axis(truth.keypoints[..., 1], order, axis=1)
+    scale = truth.area + np.spacing(1)
+    pair_labelled = num_labelled[instance]
+    for k in np.unique(pair_labelled):
+        of_count = np.flatnonzero(pair_labelled == k)
+        for start in range(0, len(of_count), _PAIRS_AT_ONCE):
+            pairs = of_count[start : start + _PAIRS_AT_ONCE]
+            g, d = instance[pairs], detection[pairs]
+            if k:
+                columns = order[g, :k]
+                dx = x[d[:, None], columns] - true_x[g, :k]
+                dy = y[d[:, None], columns] - true_y[g, :k]
+                spread = variances[columns]
+            else:
+                dx, dy = _outside_rectangle(truth.box_xywh[g], x[d], y[d])
+                spread = variances
+            error = (dx**2 + dy**2) / spread / scale[g, None] / 2
+            result[pairs] = np.sum(np.exp(-error), axis=1) / error.shape[1]
+    return result
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Detections with their groups and numbers of instances (D), and all pairs in order (P)."""
+
+    group: np.ndarray
+    count: np.ndarray
+    detection: np.ndarray
+    instance: np.ndarray
+    oks: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Images with the same number of instances: `oks` (n, R, G) of their matchable detections."""
+
+    oks: np.ndarray
+    detection: np.ndarray
+    instance: np.ndarray
+
+
+def _tables(pairs: _Pairs) -> Iterator[_Table]:
+    """Lay the pairs of matchable detections out as tables, one for each number of instances."""
+    best, count = np.zeros(len(pairs.count)), pairs.count
+    np.maximum.at(best, pairs.detection, pairs.oks)
+    chosen = np.flatnonzero(best >= THRESHOLDS[0])
+    round_ = _rank(pairs.group[chosen])
+    starts = np.flatnonzero(round_ == 0)
+    owner = np.cumsum(round_ == 0) - 1
+    pair_start = np.cumsum(count) - count
+    for size in np.unique(count[chosen]):
+        mine = np.flatnonzero(count[chosen] == size)
+        local = np.full(len(starts), -1)
+        owners = np.unique(owner[mine])
+        local[owners] = np.arange(len(owners))
+        n, rounds = len(owners), int(round_[mine].max()) + 1
+        place = (local[owner[mine]], round_[mine])
+        wanted = pair_start[chosen[mine]][:, None] + np.arange(size)
+        table = np.full((n, rounds, size), -1.0)
+        table[place] = pairs.oks[wanted]
+        who = np.full((n, rounds), -1, np.int64)
+        who[place] = chosen[mine]
+        instances = np.empty((n, size), np.int64)
+        instances[place[0]] = pairs.instance[wanted]
+        yield _Table(table, who, instances)
+
+
+def _match_table(table: _Table, truth: OksTruth, matches: Matches) -> None:
+    """Run the greedy matching on one table, a round for each rank of detection."""
+    least = np.minimum(THRESHOLDS, 1 - 1e-10)[None, None, :, None]
+    ignored = matches.truth_is_ignored[:, table.instance].transpose(1, 0, 2)[:, :, None, :]
+    crowd = truth.is_crowd[table.instance][:, None, None, :]
+    n, rounds, size = table.oks.shape
+    free = np.ones((n, len(AREA_RANGES), len(THRESHOLDS), size), bool)
+    for r in range(rounds):
+        active = np.flatnonzero(table.detection[:, r] >= 0)
+        who = table.detection[active, r]
+        oks = table.oks[active, r][:, None, None, :]
+        good = (oks >= least) & (free[active] | crowd[active])
+        regular = good & ~ignored[active]
+        good = np.where(regular.any(axis=-1, keepdims=True), regular, good)
+        # Among equal similarities the last instance wins, as in the reference's loop.
+        best = size - 1 - np.argmax(np.where(good, oks, -1.0)[..., ::-1], axis=-1)
+        matched = good.any(axis=-1)
+        at = np.nonzero(matched)
+        chosen = best[at]
+        free[active[at[0]], at[1], at[2], chosen] = False
+        matches.is_matched[at[1], at[2], who[at[0]]] = True
+        matches.is_ignored[at[1], at[2], who[at[0]]] = ignored[active[at[0]], at[1], 0, chosen]
+        whole = at[1] == 0
+        matches.partner[at[2][whole], who[at[0][whole]]] = table.instance[
+            active[at[0][whole]], chosen[whole]
+        ]
+
+
+def _curve(hits, misses, expected, precision, recall):
+    true_positives = np.cumsum(hits, axis=1).astype(np.float64)
+    false_positives = np.cumsum(misses, axis=1).astype(np.float64)
+    recalls = true_positives / expected
+    precisions = true_positives / (false_positives + true_positives + np.spacing(1))
+    precisions = np.maximum.accumulate(precisions[:, ::-1], axis=1)[:, ::-1]
+    num = hits.shape[1]
+    for t in range(len(THRESHOLDS)):
+        recall[t] = recalls[t, -1] if num else 0.0
+        at = np.searchsorted(recalls[t], RECALLS, side="left")
+        precision[t] = 0.0
+        reached = at < num
+        precision[t, reached] = precisions[t, at[reached]]
+
+
+def _rank(groups: np.ndarray) -> np.ndarray:
+    """Number the members of each run of equal values from 0."""
+    if not len(groups):
+        return np.zeros(0, np.int64)
+    starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
+    return np.arange(len(groups)) - np.repeat(starts, np.diff(np.r_[starts, len(groups)]))
+
+
+def _outside(area: np.ndarray, ranges: np.ndarray) -> np.ndarray:
+    return (area[None] < ranges[:, :1]) | (area[None] > ranges[:, 1:])
+
+
+def _outside_rectangle(box, x, y):
+    zero = np.zeros_like(x)
+    left, top = box[:, 0] - box[:, 2], box[:, 1] - box[:, 3]
+    right, bottom = box[:, 0] + box[:, 2] * 2, box[:, 1] + box[:, 3] * 2
+    dx = np.maximum(zero, left[:, None] - x) + np.maximum(zero, x - right[:, None])
+    dy = np.maximum(zero, top[:, None] - y) + np.maximum(zero, y - bottom[:, None])
+    return dx, dy

@@ -1,0 +1,85 @@
+"""Golden files and small random problems in posekit's own forms."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from posekit.data.columns import InstanceColumns
+from posekit.evaluation.base import Predictions
+from posekit.schema import KeypointSchema
+
+
+def golden_schema(reference: Path, name: str) -> KeypointSchema:
+    entry = json.loads((reference / "schemas.json").read_text())[name]
+    names = tuple(
+        f"k{i}_{''.join(c for c in n.lower() if c.isalnum())}"
+        for i, n in enumerate(entry["keypoints"])
+    )
+    sigmas = entry["sigmas"]
+    return KeypointSchema(
+        name=name,
+        keypoints=names,
+        flip_pairs=tuple((names[a], names[b]) for a, b in entry["flip_pairs"]),
+        sigmas=None if sigmas is None else tuple(sigmas),
+        sigmas_source=None if sigmas is None else "golden",
+    )
+
+
+def part_lists(annotation: dict) -> list[float]:
+    parts = ("keypoints", "foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts")
+    return [value for part in parts if part in annotation for value in annotation[part]]
+
+
+def golden_truth(file: Path, extras: tuple[str, ...] = ()) -> InstanceColumns:
+    data = json.loads(file.read_text())
+    images, annotations = data["images"], data["annotations"]
+    position = {image["id"]: i for i, image in enumerate(images)}
+    points = np.asarray([part_lists(a) for a in annotations]).reshape(len(annotations), -1, 3)
+    index = np.asarray([position[a["image_id"]] for a in annotations])
+    found = {name: np.asarray([float(a[name]) for a in annotations]) for name in extras}
+    if "num_keypoints" in annotations[0]:
+        found["num_keypoints"] = np.asarray([float(a["num_keypoints"]) for a in annotations])
+    if "crowdIndex" in images[0]:
+        found["crowd_index"] = np.asarray([images[i]["crowdIndex"] for i in index])
+    image_extras = {}
+    if "crowdIndex" in images[0]:
+        image_extras["crowd_index"] = np.asarray([float(i["crowdIndex"]) for i in images])
+    nan = np.full((len(annotations), 2), np.nan)
+    return InstanceColumns(
+        keypoints=points[..., :2].astype(np.float32),
+        visibility=np.ceil(points[..., 2]).astype(np.uint8),
+        box_xywh=np.asarray([a["bbox"] for a in annotations], dtype=float),
+        has_box=np.ones(len(annotations), bool),
+        area=np.asarray([a.get("area", np.nan) for a in annotations], dtype=float),
+        category_id=np.asarray([a["category_id"] for a in annotations]),
+        is_crowd=np.asarray([bool(a.get("iscrowd", 0)) for a in annotations]),
+        instance_id=np.asarray([a["id"] for a in annotations]),
+        image_index=index,
+        crop_center=nan,
+        crop_size=nan,
+        image_path=np.asarray([str(i["id"]).encode() for i in images]),
+        image_id=np.asarray([i["id"] for i in images]),
+        image_size=np.zeros((len(images), 2), np.int32),
+        extras=found,
+        image_extras=image_extras,
+    )
+
+
+def golden_predictions(file: Path) -> Predictions:
+    rows = json.loads(file.read_text())
+    points = np.asarray([r["keypoints"] for r in rows], dtype=float)
+    ids = [r.get("id", r.get("index")) for r in rows]
+    return Predictions(
+        keypoints=points[..., :2],
+        scores=points[..., 2] if points.shape[2] > 2 else np.ones(points.shape[:2]),
+        box_xywh=np.asarray([r.get("bbox", [0, 0, 0, 0]) for r in rows], dtype=float),
+        box_scores=np.asarray([r.get("bbox_score", 1.0) for r in rows], dtype=float),
+        image_id=np.asarray([r.get("image_id", i) for i, r in zip(ids, rows, strict=True)]),
+        instance_id=np.asarray(ids),
+        category_id=np.asarray([r.get("category_id", 1) for r in rows]),
+        input_area=np.asarray([np.prod(r.get("input_scale", [1, 1])) for r in rows], dtype=float),
+        has_box="bbox" in rows[0],
+    )
