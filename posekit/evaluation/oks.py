@@ -79,9 +79,8 @@ def evaluate_oks(
     """
     problem = prepare(truth, predictions, schema, protocol)
     result, matches = solve(problem, protocol)
-    return _scores(
-        problem, matches, schema, protocol, numbers(result), _by_category(problem, result)
-    )
+    scores = _scores(problem, matches, numbers(result), schema, protocol)
+    return replace(scores, per_category=_by_category(problem, result))
 
 
 def evaluate_crowdpose(
