@@ -26,12 +26,14 @@ class SplitCard(Strict):
     Attributes:
         annotations: the annotation file (or folder, for formats with a file an image).
         images: folder that image names in the annotation file are relative to.
+        detections: detector boxes of this split as a COCO result file, if the protocol uses them.
         options: what the adapter needs to know besides; the adapter checks the keys.
     """
 
     name: str = ""
     annotations: str = ""
     images: str = ""
+    detections: str = ""
     options: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -1,0 +1,306 @@
+"""COCO-style JSON: one file with images, annotations and categories.
+
+Reads COCO, CrowdPose, AP-10K, AnimalPose, COCO-WholeBody, Halpe, ATRW, JHMDB, the COCO-style
+copies of many others, and exports of labelling tools, in all of which fields may be missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from posekit.adapters.base import EmptyImage, Instance
+from posekit.adapters.coco_file import CocoFile, check_keypoint_names, load_coco_file
+from posekit.adapters.fields import (
+    Place,
+    box_xywh,
+    check_unique,
+    field_of,
+    identifier,
+    keypoint_triples,
+    number,
+    show,
+    whole,
+)
+from posekit.catalog import SplitCard
+from posekit.config import Strict, validate
+from posekit.errors import ConfigError
+from posekit.schema import KeypointSchema
+
+
+class Part(Strict):
+    """Which fields of an annotation make an instance.
+
+    Attributes:
+        keypoints: fields whose flat lists, laid end to end, are the schema's keypoints.
+        box: field of the box.
+        valid: field that tells whether the part is annotated at all, if there is one.
+    """
+
+    keypoints: list[str] = Field(default_factory=lambda: ["keypoints"], min_length=1)
+    box: str = "bbox"
+    valid: str | None = None
+
+
+class CropFields(Strict):
+    """An annotation's own crop: fields `center` and `scale`.
+
+    Attributes:
+        side: the crop is a square of this many pixels times the scale.
+        inverse: divide by the scale instead (MPII-TRB).
+        shift_down: the centre moves down by this many pixels times the scale (MPII: 15).
+    """
+
+    side: float = Field(200.0, gt=0)
+    inverse: bool = False
+    shift_down: float = 0.0
+
+
+class CocoOptions(Strict):
+    """What a card can tell the adapter.
+
+    Attributes:
+        categories: keep annotations of these categories only, by id or name; all if empty.
+        visibility: how the file codes visibility; see `fields.VisibilityCodes`.
+        one_based: which coordinates count from 1.
+        crop: read `center` and `scale` of each annotation as its crop.
+        parts: the instances that each annotation holds; by default one, from `keypoints`.
+        extras: name -> annotation field, numbers to keep (NaN where absent).
+        image_extras: name -> image field, likewise.
+        trust_order: do not compare the file's keypoint names with the schema's.
+        renumber: number the instances from 1 instead of taking the file's annotation ids.
+    """
+
+    categories: list[int | str] = Field(default_factory=list)
+    visibility: Literal["coco", "positive"] | dict[int, int] = "coco"
+    one_based: list[Literal["keypoints", "box", "center"]] = Field(default_factory=list)
+    crop: CropFields | None = None
+    parts: list[Part] = Field(default_factory=lambda: [Part()], min_length=1)
+    extras: dict[str, str] = Field(default_factory=dict)
+    image_extras: dict[str, str] = Field(default_factory=dict)
+    trust_order: bool = False
+    renumber: bool = False
+
+    @field_validator("visibility")
+    @classmethod
+    def _codes_become_ours(cls, value: Any) -> Any:
+        if isinstance(value, dict) and not set(value.values()) <= {0, 1, 2}:
+            raise ValueError("expected codes of the file mapped to 0, 1 or 2")
+        return value
+
+
+def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Instance | EmptyImage]:
+    """Stream the annotations of a COCO-style file in file order, then the images without any.
+
+    The file is loaded once; records are let go as they are yielded. Annotations whose category
+    has no keypoints while another has some are left out (labelling tools write such parents).
+    An annotation without `area`, `bbox`, `iscrowd`, `category_id` or `id` is read without it.
+
+    Raises:
+        DatasetError: anything malformed; see `coco_file` and `fields`.
+        ConfigError: an unknown option in the card.
+    """
+    options = validate(CocoOptions, split.options, f"split '{split.name}', options")
+    file = Path(root) / split.annotations
+    coco = load_coco_file(file, split.images, options.image_extras)
+    if options.categories:
+        coco = _keep_categories(coco, options)
+    if not options.trust_order and options.parts == [Part()]:
+        check_keypoint_names(coco, schema)
+    yield from _Reader(coco, options, schema).instances()
+
+
+class _Reader:
+    """Turns the records of one file into instances."""
+
+    def __init__(self, coco: CocoFile, options: CocoOptions, schema: KeypointSchema):
+        self.coco, self.options, self.schema = coco, options, schema
+        self.has_num_keypoints = any(
+            isinstance(record, dict) and "num_keypoints" in record for record in coco.annotations
+        )
+        self.renumber = options.renumber or self._number_ids()
+        posed = {i for i, record in coco.categories.items() if record.get("keypoints")}
+        self.unposed = set(coco.categories) - posed if posed else set()
+
+    def instances(self) -> Iterator[Instance | EmptyImage]:
+        """Yield instances, dropping the records as they are done, then the empty images."""
+        yielded = 0
+        empty = dict(self.coco.images)
+        records = self.coco.annotations
+        for position, record in enumerate(records):
+            records[position] = None
+            place = self._place(record, position)
+            category_id = self._category(record, place)
+            if self.options.categories and category_id not in self.coco.categories:
+                continue
+            if category_id in self.unposed and "keypoints" not in record:
+                continue
+            for part in self.options.parts:
+                if part.valid and not field_of(record, part.valid, place):
+                    continue
+                yielded += 1
+                instance = self._instance(record, part, category_id, yielded, place)
+                empty.pop(instance.image_id, None)
+                yield instance
+        for image in empty.values():
+            yield EmptyImage(image.path, image.image_id, image.size, dict(image.extras))
+
+    def _instance(
+        self, record: Mapping[str, Any], part: Part, category_id: int, count: int, place: Place
+    ) -> Instance:
+        image_id = identifier(field_of(record, "image_id", place), "image_id", place)
+        image = self.coco.images.get(image_id)
+        if image is None:
+            place.fail(
+                f"image_id {show(image_id)} names no image of the file"
+                + (" (ids there are numbers)" if isinstance(image_id, str) else ""),
+                "add the image's record or take the annotation out",
+            )
+        points, visibility = self._keypoints(record, part, place)
+        box = box_xywh(record.get(part.box), place, part.box)
+        if box is not None and "box" in self.options.one_based:
+            box[:2] -= 1
+        center, size = self._crop(record, place)
+        area = record.get("area") if part.box == "bbox" else None
+        return Instance(
+            image=image.path,
+            image_id=image.image_id,
+            instance_id=count if self.renumber else record["id"],
+            keypoints=points,
+            visibility=visibility,
+            box_xywh=box,
+            area=None if area is None else _area(area, place),
+            category_id=category_id,
+            is_crowd=_is_crowd(record, place),
+            image_size=image.size,
+            crop_center=center,
+            crop_size=size,
+            extras=self._extras(record, place) | image.extras,
+        )
+
+    def _keypoints(
+        self, record: Mapping[str, Any], part: Part, place: Place
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if len(part.keypoints) == 1:
+            name = part.keypoints[0]
+            values = field_of(record, name, place)
+        else:
+            name = " + ".join(part.keypoints)
+            values = []
+            for key in part.keypoints:
+                piece = field_of(record, key, place)
+                values += piece if isinstance(piece, list) else [piece]
+        points, visibility = keypoint_triples(
+            values, self.schema, place, self.options.visibility, name
+        )
+        if "keypoints" in self.options.one_based:
+            points[visibility > 0] -= 1
+        return points, visibility
+
+    def _crop(
+        self, record: Mapping[str, Any], place: Place
+    ) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+        crop = self.options.crop
+        if crop is None:
+            return None, None
+        scale = number(field_of(record, "scale", place), "scale", place)
+        center = field_of(record, "center", place)
+        if not isinstance(center, list) or len(center) != 2 or scale <= 0:
+            place.fail(
+                f"found center {show(center)} and scale {show(scale)}, expected two numbers and "
+                "a positive one"
+            )
+        x, y = (number(entry, "center", place) for entry in center)
+        y += crop.shift_down * scale
+        side = crop.side / scale if crop.inverse else crop.side * scale
+        if not np.isfinite(side):
+            place.fail(f"found scale {show(scale)}, expected one that gives a finite crop")
+        shift = 1.0 if "center" in self.options.one_based else 0.0
+        return np.array([x - shift, y - shift]), np.array([side, side])
+
+    def _extras(self, record: Mapping[str, Any], place: Place) -> dict[str, float]:
+        wanted = dict(self.options.extras)
+        if self.has_num_keypoints:
+            wanted["num_keypoints"] = "num_keypoints"
+        return {
+            name: float("nan") if record.get(key) is None else number(record[key], key, place)
+            for name, key in wanted.items()
+        }
+
+    def _category(self, record: Mapping[str, Any], place: Place) -> int:
+        listed = self.coco.categories
+        if record.get("category_id") is None:
+            return next(iter(listed)) if len(listed) == 1 else 1
+        category_id = whole(record["category_id"], "category_id", place)
+        if listed and category_id not in listed and not self.options.categories:
+            known = ", ".join(map(str, list(listed)[:10]))
+            place.fail(f"category_id {category_id} is not among the file's categories ({known})")
+        return category_id
+
+    def _place(self, record: Any, position: int) -> Place:
+        if not isinstance(record, dict):
+            Place(self.coco.file, f"annotation at position {position}").fail(
+                f"found {show(record)}, expected an object"
+            )
+        shown = record.get("id")
+        known = isinstance(shown, (int, str))
+        return Place(
+            self.coco.file, f"annotation {shown}" if known else f"annotation at position {position}"
+        )
+
+    def _number_ids(self) -> bool:
+        """Check the annotation ids and tell whether instances must be numbered instead."""
+        if self.options.renumber or len(self.options.parts) > 1:
+            return True
+        ids = []
+        without = 0
+        for position, record in enumerate(self.coco.annotations):
+            place = self._place(record, position)
+            if record.get("id") is None:
+                without += 1
+                continue
+            record["id"] = identifier(record["id"], "id", place)
+            ids.append(record["id"])
+        if without and ids:
+            Place(self.coco.file).fail(
+                f"{without} of {without + len(ids)} annotations have no id, expected all or none",
+                "set the option renumber: true of the split",
+            )
+        fix = "give every annotation its own id, or set the option renumber: true of the split"
+        check_unique(ids, "annotation", self.coco.file, fix)
+        return not ids
+
+
+def _keep_categories(coco: CocoFile, options: CocoOptions) -> CocoFile:
+    wanted = set(options.categories)
+    kept = {
+        category_id: record
+        for category_id, record in coco.categories.items()
+        if category_id in wanted or str(record.get("name")) in wanted
+    }
+    if not kept:
+        names = ", ".join(str(r.get("name", i)) for i, r in coco.categories.items()) or "none"
+        raise ConfigError(
+            f"option 'categories' asks for {sorted(map(str, wanted))}; {coco.file} has {names}"
+        )
+    return CocoFile(coco.file, coco.images, kept, coco.annotations)
+
+
+def _area(value: Any, place: Place) -> float:
+    area = number(value, "area", place)
+    if area < 0:
+        place.fail(f"area: found {show(value)}, expected square pixels, not below 0")
+    return area
+
+
+def _is_crowd(record: Mapping[str, Any], place: Place) -> bool:
+    value = record.get("iscrowd", record.get("is_crowd"))  # APT-36K writes is_crowd
+    if value is None or value is False or value is True:
+        return bool(value)
+    if value not in (0, 1):
+        place.fail(f"iscrowd: found {show(value)}, expected 0 or 1")
+    return bool(value)

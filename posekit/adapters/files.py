@@ -1,0 +1,106 @@
+"""Opening annotation files, so that whatever is wrong with one is a DatasetError."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from posekit.errors import DatasetError
+
+_MISSING_FIX = "check the data root and the paths in the dataset's card"
+_TRUNCATED_FIX = "the file may be cut short or damaged; copy or download it again"
+
+
+def require_folder(folder: Path) -> Path:
+    """Give the folder back; DatasetError if there is none."""
+    if not folder.is_dir():
+        found = "a file" if folder.is_file() else "nothing"
+        raise DatasetError(folder, f"found {found} here, expected a folder", fix=_MISSING_FIX)
+    return folder
+
+
+def require_file(file: Path) -> Path:
+    """Give the file back; DatasetError if there is none."""
+    if not file.is_file():
+        found = "a folder" if file.is_dir() else "nothing"
+        raise DatasetError(file, f"found {found} here, expected a file", fix=_MISSING_FIX)
+    return file
+
+
+def read_bytes(file: Path) -> bytes:
+    """Read a whole file; DatasetError if it is missing or unreadable."""
+    try:
+        return require_file(file).read_bytes()
+    except OSError as error:
+        raise DatasetError(file, f"it cannot be read ({error.strerror})") from None
+
+
+def read_text(file: Path) -> str:
+    """Read a whole UTF-8 text file, without a byte-order mark; DatasetError if it is not one."""
+    try:
+        text = read_bytes(file).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        problem = f"byte {error.start} is not UTF-8 text"
+        raise DatasetError(file, problem, fix="save it as UTF-8") from None
+    if "\0" in text:
+        raise DatasetError(file, "it holds zero bytes, expected text", fix=_TRUNCATED_FIX)
+    return text
+
+
+def load_json(file: Path) -> Any:
+    """Load a whole JSON file; DatasetError with line and column if it is not valid JSON.
+
+    Costs about ten times the file's size in memory while the result lives.
+    """
+    data = read_bytes(file)
+    try:
+        return json.loads(data)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        problem = f"not valid JSON: {error.msg} ({where} of {len(data):,} bytes)"
+    except UnicodeDecodeError as error:
+        problem = f"not valid JSON: byte {error.start} is not UTF-8 text"
+    except RecursionError:
+        problem = "not valid JSON: brackets are nested too deeply"
+    except ValueError as error:
+        problem = f"not valid JSON: {error}"
+    raise DatasetError(file, problem, fix=_TRUNCATED_FIX)
+
+
+def read_csv_rows(file: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """Stream the non-empty rows of a CSV file as (line number from 1, cells without padding)."""
+    reader = csv.reader(read_text(file).splitlines(), delimiter=delimiter, strict=True)
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield reader.line_num, [cell.strip() for cell in cells]
+    except csv.Error as error:
+        problem = f"not a valid CSV file: {error}"
+        raise DatasetError(
+            file, problem, record=f"line {reader.line_num}", fix=_TRUNCATED_FIX
+        ) from None
+
+
+def load_mat(file: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    """Load named arrays of a MATLAB file (before v7.3).
+
+    Raises:
+        DatasetError: the file is missing or damaged, or lacks one of the names.
+    """
+    from scipy.io import loadmat  # noqa: PLC0415 - slow to import, few datasets need it
+
+    require_file(file)
+    try:
+        content = loadmat(str(file), variable_names=list(names))
+    # scipy raises errors of a dozen kinds (also zlib's and struct's) for a damaged file.
+    except Exception as error:
+        problem = f"not a readable MATLAB file ({type(error).__name__}: {error})"
+        raise DatasetError(file, problem, fix=_TRUNCATED_FIX) from None
+    for name in names:
+        if name not in content:
+            present = ", ".join(key for key in content if not key.startswith("__")) or "nothing"
+            raise DatasetError(file, f"expected an array '{name}', found {present}")
+    return content
