@@ -2,6 +2,7 @@
 
 from posekit.models.build import build_model
 from posekit.models.checkpoint import load_checkpoint, load_into, load_model, save_checkpoint
+from posekit.models.parameter_groups import parameter_groups
 from posekit.models.pose_model import HeadSpec, PoseHead, PoseModel
 from posekit.models.training_state import load_training_state, save_training_state
 
@@ -14,6 +15,7 @@ __all__ = [
     "load_into",
     "load_model",
     "load_training_state",
+    "parameter_groups",
     "save_checkpoint",
     "save_training_state",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,6 +135,16 @@ class PoseModel(nn.Module):
         return ModelDescription(
             self.backbone_config, {name: self.head(name).spec for name in self.heads}
         )
+
+    def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
+        """Give the layer of a parameter's name for timm's layer-wise decay (timm's interface)."""
+        last = self.backbone.num_layers + 1
+
+        def layer(name: str) -> int:
+            inside = name.removeprefix("backbone.")
+            return last if inside == name else self.backbone.layer_of(inside)
+
+        return layer
 
     def normalise(self, images: Tensor) -> Tensor:
         """Turn uint8 RGB images into the float images that the model takes.
