@@ -1,0 +1,120 @@
+"""From a recipe to the things that a run is made of: cards, indices, model, losses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from posekit.catalog import DatasetCard, load_dataset_card, load_head_card
+from posekit.data.index import PoseIndex, build_index
+from posekit.errors import ConfigError
+from posekit.models import HeadSpec, PoseModel, build_model, load_into
+from posekit.recipe import HeadRecipe, Recipe
+from posekit.training.losses import PointLoss, build_loss
+
+
+@dataclass(frozen=True)
+class HeadSetup:
+    """One head of a recipe with its cards read.
+
+    Attributes:
+        name: the head's name in the recipe.
+        recipe: its part of the recipe.
+        card: the dataset's card.
+        root: the dataset's folder.
+        spec: what the head is built from.
+        loss: the loss mapping (head card with the recipe's settings on top).
+        exclude: images that training leaves out.
+    """
+
+    name: str
+    recipe: HeadRecipe
+    card: DatasetCard
+    root: Path
+    spec: HeadSpec
+    loss: dict[str, object]
+    exclude: tuple[str, ...] = ()
+
+    def index(self, split: str) -> PoseIndex:
+        """Open a split of the head's dataset; see `build_index` for what can go wrong."""
+        exclude = self.exclude if split == self.recipe.train else ()
+        return build_index(self.card, self.root, split, exclude=exclude)
+
+    def train_index(self) -> PoseIndex:
+        """Open the training split; DatasetError if nothing in it can be trained on."""
+        index = self.index(self.recipe.train)
+        index.require_trainable()
+        return index
+
+
+def read_heads(recipe: Recipe) -> dict[str, HeadSetup]:
+    """Read the cards of all heads of a recipe, in the recipe's order.
+
+    Raises:
+        ConfigError: a card is missing or wrong, or has no such split.
+    """
+    return {name: _read_head(recipe, name) for name in recipe.heads}
+
+
+def build_run_model(recipe: Recipe, heads: dict[str, HeadSetup]) -> PoseModel:
+    """Build the recipe's model; the same recipe and seed give the same weights.
+
+    Raises:
+        ConfigError: parts do not fit together.
+        CheckpointError: `training.init` cannot be loaded or does not fit.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.training.seed)
+        model = build_model(recipe.backbone, {name: head.spec for name, head in heads.items()})
+    if recipe.training.init:
+        load_into(model, recipe.training.init)
+    return model
+
+
+def build_losses(model: PoseModel, heads: dict[str, HeadSetup]) -> dict[str, PointLoss]:
+    """Give each head's per-point loss; ConfigError names the head whose loss does not fit."""
+    return {
+        name: build_loss(dict(head.loss), model.head(name).codec, f"head '{name}', loss")
+        for name, head in heads.items()
+    }
+
+
+def _read_head(recipe: Recipe, name: str) -> HeadSetup:
+    part = recipe.heads[name]
+    try:
+        card = load_dataset_card(part.dataset)
+        kind = load_head_card(part.head)
+        card.split(part.train)
+        if part.evaluate:
+            card.split(part.evaluate)
+    except ConfigError as error:
+        raise ConfigError(f"head '{name}': {error}") from None
+    spec = HeadSpec(
+        schema=card.keypoint_schema,
+        decoder={**kind.decoder, **part.decoder},
+        codec={**kind.codec, **part.codec},
+        input_size=part.input_size,
+    )
+    return HeadSetup(
+        name=name,
+        recipe=part,
+        card=card,
+        root=recipe.head_root(name, card.folder),
+        spec=spec,
+        loss={**kind.loss, **part.loss},
+        exclude=_read_exclusions(name, part.exclude),
+    )
+
+
+def _read_exclusions(head: str, file: str | None) -> tuple[str, ...]:
+    if file is None:
+        return ()
+    path = Path(file).expanduser()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise ConfigError(f"heads.{head}.exclude: {path}: cannot be read ({reason})") from None
+    return tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))

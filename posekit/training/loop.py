@@ -1,0 +1,326 @@
+"""The training loop: steps, logging, averaging, checkpoints, exact resume."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from timm.utils import ModelEmaV3
+from torch import Tensor
+
+from posekit.data.loader import Batch
+from posekit.errors import CheckpointError, ConfigError
+from posekit.models import PoseModel, parameter_groups
+from posekit.recipe import Recipe
+from posekit.training.events import ErrorBook, HeadResult, Listener, StepLog
+from posekit.training.losses import PointLoss
+from posekit.training.run_folder import RunFolder
+from posekit.training.schedule import build_scheduler, run_length
+from posekit.training.signals import StopRequest
+from posekit.training.step import LossModule, LossScale, Terms, keyed_randomness, run_step
+
+Evaluate = Callable[[PoseModel, int], dict[str, HeadResult]]
+Batches = Callable[[int], Iterator[Batch]]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What the loop trains on.
+
+    Attributes:
+        batches: gives the iterator of this process's micro-batches from a micro-batch number on.
+        instances: trainable instances of all heads together (an epoch's length).
+        losses: head -> per-point loss.
+    """
+
+    batches: Batches
+    instances: int
+    losses: dict[str, PointLoss]
+
+
+class Trainer:
+    """Trains one PoseModel by one recipe.
+
+    Args:
+        recipe: the run.
+        model: on the CPU, as built or loaded.
+        data: batches and losses.
+        accelerator: device, precision and processes (accelerate).
+        listener: is told what happens (on the first process only).
+        folder: where logs and checkpoints go; None writes nothing.
+        evaluate: scores the heads of a model; called on the first process.
+
+    Raises:
+        ConfigError: fp16 on a device that cannot, or a run folder that holds another run.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: PoseModel,
+        data: TrainingSet,
+        accelerator: Accelerator,
+        listener: Listener,
+        folder: RunFolder | None = None,
+        evaluate: Evaluate | None = None,
+    ):
+        self.recipe, self.data, self.accelerator = recipe, data, accelerator
+        self.listener, self.folder, self.evaluate = listener, folder, evaluate
+        self.model = model.to(accelerator.device)
+        config, training = recipe.optimizer, recipe.training
+        self.total_steps, unit = run_length(recipe, data.instances, accelerator.num_processes)
+        groups = parameter_groups(
+            self.model,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            layer_decay=config.layer_decay,
+        )
+        for group in groups:
+            group["lr"] = config.lr  # timm's scheduler multiplies by the group's lr_scale itself
+        self.optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+        self.scheduler = build_scheduler(
+            self.optimizer, recipe.schedule, config.lr, self.total_steps, unit
+        )
+        self.ema = (
+            ModelEmaV3(self.model, decay=training.ema_decay, use_warmup=True)
+            if training.ema_decay
+            else None
+        )
+        self.scale = LossScale(
+            training.loss_scale,
+            {name: head.loss_weight for name, head in recipe.heads.items()},
+            {name: len(self.model.head(name).schema) for name in recipe.heads},
+        )
+        self.module, self.prepared = accelerator.prepare(
+            LossModule(self.model, data.losses), self.optimizer
+        )
+        self.step = 0
+        self.best: dict[str, float] = {}
+        self.errors = ErrorBook(listener)
+
+    @property
+    def averaged_model(self) -> PoseModel:
+        """The model to evaluate and to keep: the averaged one if the recipe averages."""
+        return self.model if self.ema is None else self.ema.module
+
+    def run(self) -> bool:
+        """Train to the end or to a signal; True if the run is complete.
+
+        Raises:
+            CheckpointError: the last checkpoint cannot be written.
+            DatasetError: too many records of a dataset cannot be read.
+        """
+        self.listener.started(self.step, self.total_steps)
+        clock = _Clock(self.recipe, self.data.instances, self.accelerator.num_processes)
+        micro = self.recipe.training.accumulate
+        batches = self.data.batches(self.step * micro)
+        with StopRequest() as stop:
+            while self.step < self.total_steps and not self._stop_asked(stop):
+                waiting = time.perf_counter()
+                step_batches = [next(batches).to(self.accelerator.device) for _ in range(micro)]
+                clock.waited_s += time.perf_counter() - waiting
+                terms = self.train_step(step_batches)
+                clock.add(step_batches, terms)
+                self._between_steps(clock)
+            stopped = self.step < self.total_steps
+            self.save()
+        self.listener.finished(self.step, stopped)
+        return not stopped
+
+    def train_step(self, batches: Sequence[Batch]) -> Terms:
+        """Do one optimizer step on the micro-batches; gives each head's loss terms."""
+        self.module.train()
+        self.scheduler.step_update(self.step)
+        for batch in batches:
+            self.errors.note(batch.errors)
+        accelerator = self.accelerator
+        seed = self.recipe.training.seed
+        with keyed_randomness(seed, self.step, accelerator.process_index, accelerator.device):
+            terms = run_step(
+                self.module, batches, self.scale, self._backward, accelerator.num_processes
+            )
+        if self.recipe.optimizer.clip_norm:
+            accelerator.clip_grad_norm_(self.module.parameters(), self.recipe.optimizer.clip_norm)
+        self.prepared.step()
+        self.prepared.zero_grad()
+        self.step += 1
+        if self.ema is not None:
+            self.ema.update(self.model, step=self.step)
+        return terms
+
+    def state(self) -> dict[str, Any]:
+        """Give everything that `restore` needs to go on as if never interrupted."""
+        scaler = self.accelerator.scaler
+        return {
+            "step": self.step,
+            "world_size": self.accelerator.num_processes,
+            "model": self.model.state_dict(),
+            "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "best": dict(self.best),
+            "recipe": self.recipe.model_dump(mode="json"),
+        }
+
+    def restore(self, state: dict[str, Any], where: str = "training state") -> None:
+        """Take up a saved state.
+
+        Raises:
+            CheckpointError: the state is of another recipe or another number of processes.
+        """
+        check_same_run(state, self.recipe, self.accelerator.num_processes, where)
+        self.model.load_state_dict(state["model"])
+        if self.ema is not None and state["ema"] is not None:
+            self.ema.module.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler is not None and state["scaler"] is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.step, self.best = int(state["step"]), dict(state["best"])
+
+    def save(self) -> None:
+        """Write the resume state and the model, on the first process."""
+        if self.folder is not None and self.accelerator.is_main_process:
+            self.folder.save_last(self.state(), self.averaged_model)
+        self.accelerator.wait_for_everyone()
+
+    def _backward(self, loss: Tensor, is_last: bool) -> None:
+        if is_last:
+            self.accelerator.backward(loss)
+        else:
+            with self.accelerator.no_sync(self.module):
+                self.accelerator.backward(loss)
+
+    def _between_steps(self, clock: _Clock) -> None:
+        training = self.recipe.training
+        is_last = self.step == self.total_steps
+        if self.step % training.log_every == 0 or is_last:
+            log = clock.log(self.step, self.total_steps, self.optimizer.param_groups)
+            self.listener.logged(log)
+            if self.folder is not None and self.accelerator.is_main_process:
+                self.folder.append_log(log)
+        if training.evaluate_every and (self.step % training.evaluate_every == 0) and not is_last:
+            self._evaluate()
+            clock.skip()
+        if self.step % training.save_every == 0 and not is_last:
+            try:
+                self.save()
+            except CheckpointError as error:
+                self.listener.warned(f"{error}; training goes on and saves again later")
+            clock.skip()
+
+    def _evaluate(self) -> None:
+        if self.evaluate is None or not self.accelerator.is_main_process:
+            self.accelerator.wait_for_everyone()
+            return
+        results = self.evaluate(self.averaged_model, self.step)
+        self.listener.evaluated(self.step, results)
+        if self.folder is not None:
+            self.folder.append_evaluation(self.step, results)
+            self._keep_best(results)
+        self.accelerator.wait_for_everyone()
+
+    def _keep_best(self, results: dict[str, HeadResult]) -> None:
+        for head, result in results.items():
+            if self.folder is not None and result.goodness > self.best.get(head, float("-inf")):
+                self.best[head] = result.goodness
+                self.folder.save_best(head, self.averaged_model, self.step, result)
+
+    def _stop_asked(self, stop: StopRequest) -> bool:
+        if self.accelerator.num_processes == 1:
+            return stop.asked
+        asked = torch.tensor(float(stop.asked), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(asked, reduction="sum") > 0)
+
+
+def check_same_run(state: dict[str, Any], recipe: Recipe, processes: int, where: str) -> None:
+    """Raise CheckpointError if a state was saved by a run that would not continue as this one."""
+    missing = {"step", "world_size", "model", "ema", "optimizer", "best", "recipe"} - set(state)
+    if missing:
+        raise CheckpointError(f"{where}: not a posekit training state (no {sorted(missing)[0]})")
+    if state["world_size"] != processes:
+        raise CheckpointError(
+            f"{where}: saved by {state['world_size']} processes, found {processes}; "
+            "the batches would differ, so resume with as many as before"
+        )
+    free = {"out", "data_root"}
+    old, new = state["recipe"], recipe.model_dump(mode="json")
+    for key in new:
+        if key not in free and (difference := _difference(old.get(key), new[key], key)):
+            raise CheckpointError(
+                f"{where}: this run was trained with another recipe: {difference}; "
+                "resume with the same settings, or start another run with out=..."
+            )
+
+
+_FREE = {"training.log_every", "training.save_every", "data.workers", "training.evaluate_every"}
+
+
+def _difference(old: Any, new: Any, path: str) -> str | None:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(set(old) | set(new)):
+            if found := _difference(old.get(key), new.get(key), f"{path}.{key}"):
+                return found
+        return None
+    if old == new or path in _FREE or path.endswith(".root"):
+        return None
+    return f"{path} was {old!r}, is {new!r}"
+
+
+def build_accelerator(precision: str) -> Accelerator:
+    """Give accelerate's device and precision handling; ConfigError for fp16 without a GPU."""
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise ConfigError("training.precision: fp16 needs a GPU; use bf16 or fp32 on the CPU")
+    mixed = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[precision]
+    return Accelerator(mixed_precision=mixed, step_scheduler_with_optimizer=False)
+
+
+class _Clock:
+    """Sums up losses, samples and waiting between two logs; leaves tensors on the device."""
+
+    def __init__(self, recipe: Recipe, instances: int, processes: int):
+        training = recipe.training
+        self.samples_per_step = training.batch_size * training.accumulate * processes
+        self.instances = instances
+        self.processes = processes
+        self.waited_s = 0.0
+        self._sums: dict[str, tuple[Tensor, Tensor]] = {}
+        self._steps = 0
+        self._since = time.perf_counter()
+        self._step_s: float | None = None
+
+    def add(self, batches: Sequence[Batch], terms: Terms) -> None:
+        """Count one step."""
+        self._steps += 1
+        for head, (total, weight) in terms.items():
+            before = self._sums.get(head)
+            pair = (total, weight) if before is None else (before[0] + total, before[1] + weight)
+            self._sums[head] = pair
+
+    def log(self, step: int, total_steps: int, groups: Sequence[dict[str, Any]]) -> StepLog:
+        """Give the log since the last one and start over."""
+        elapsed = max(time.perf_counter() - self._since, 1e-9)
+        step_s = elapsed / max(self._steps, 1)
+        self._step_s = step_s if self._step_s is None else 0.7 * self._step_s + 0.3 * step_s
+        lr = max(group["lr"] / group.get("lr_scale", 1.0) for group in groups)
+        log = StepLog(
+            step=step,
+            total_steps=total_steps,
+            epoch=step * self.samples_per_step / max(self.instances, 1),
+            lr=lr,
+            loss={head: float(t / w.clamp_min(1.0)) for head, (t, w) in self._sums.items()},
+            images_per_s=self._steps * self.samples_per_step / elapsed,
+            data_wait=min(self.waited_s / elapsed, 1.0),
+            time_left_s=self._step_s * (total_steps - step),
+        )
+        self._sums, self._steps, self.waited_s = {}, 0, 0.0
+        self._since = time.perf_counter()
+        return log
+
+    def skip(self) -> None:
+        """Leave the time since the last step out of the speed (evaluation, saving)."""
+        if self._steps == 0:
+            self._since = time.perf_counter()

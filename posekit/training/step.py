@@ -1,0 +1,185 @@
+"""One optimizer step: forward of the micro-batches, losses that add up exactly, backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from posekit.data.loader import Batch
+from posekit.models import PoseModel
+from posekit.training.losses import LossTerm, PointLoss, loss_term
+
+Terms = dict[str, tuple[Tensor, Tensor]]
+
+
+class LossModule(nn.Module):
+    """A PoseModel that takes a batch and gives each head's loss before division.
+
+    One forward call a micro-batch, whatever the number of input sizes, so that
+    DistributedDataParallel can wrap it.
+    """
+
+    def __init__(self, model: PoseModel, losses: Mapping[str, PointLoss]):
+        super().__init__()
+        self.model = model
+        self.losses = dict(losses)
+
+    def forward(self, batch: Batch) -> Terms:
+        """Give head -> (weighted sum of the point losses, sum of the weights)."""
+        terms: dict[str, tuple[Tensor, Tensor]] = {}
+        for part in batch.parts:
+            groups = [(group.head, slice(group.start, group.stop)) for group in part.groups]
+            outputs = self.model(self.model.normalise(part.images), groups)
+            with torch.autocast(part.images.device.type, enabled=False):
+                for group in part.groups:
+                    term = self._term(group.head, outputs[group.head], group)
+                    terms[group.head] = (term.total, term.weight)
+        return terms
+
+    def label_weight(self, batch: Batch) -> dict[str, Tensor]:
+        """Give head -> sum of the weights that `forward` would give, without the model."""
+        weights = {}
+        for part in batch.parts:
+            for group in part.groups:
+                codec = self.model.heads[group.head].codec
+                weights[group.head] = codec.encode(group.points, _labelled(group))[1].sum()
+        return weights
+
+    def _term(self, head: str, output: Tensor, group) -> LossTerm:
+        codec = self.model.heads[head].codec
+        return loss_term(self.losses[head], codec, output, group.points, _labelled(group))
+
+
+@dataclass(frozen=True)
+class LossScale:
+    """How the heads' loss terms become one loss (`training.loss_scale` of the recipe).
+
+    Attributes:
+        kind: 'head', 'share' or 'batch'; see the recipe.
+        weights: head -> loss_weight.
+        keypoints: head -> K.
+    """
+
+    kind: str
+    weights: Mapping[str, float]
+    keypoints: Mapping[str, int]
+
+    def factors(self, label_weight: Mapping[str, Tensor], rows: Mapping[str, float]):
+        """Give head -> factor of the head's weighted sum.
+
+        Args:
+            label_weight: sum of the weights of each head over the whole step, all processes.
+            rows: samples of each head over the whole step, all processes.
+        """
+        total_rows = sum(rows.values())
+        factors = {}
+        for head, weight in label_weight.items():
+            if self.kind == "batch":
+                divisor = torch.as_tensor(total_rows * self.keypoints[head]).to(weight)
+            else:
+                divisor = weight.clamp_min(1.0)
+            share = rows[head] / total_rows if self.kind == "share" else 1.0
+            factors[head] = self.weights[head] * share / divisor
+        return factors
+
+
+def rows_of(batches: Sequence[Batch]) -> dict[str, float]:
+    """Give head -> number of samples in the micro-batches of one step."""
+    rows: dict[str, float] = {}
+    for batch in batches:
+        for part in batch.parts:
+            for group in part.groups:
+                rows[group.head] = rows.get(group.head, 0.0) + group.stop - group.start
+    return rows
+
+
+def sum_over_processes(values: dict[str, Tensor], heads: Sequence[str]) -> dict[str, Tensor]:
+    """Add up each head's value over all processes; a head absent here counts as 0."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return values
+    some = next(iter(values.values()))
+    stacked = torch.stack([values.get(head, torch.zeros_like(some)) for head in heads])
+    dist.all_reduce(stacked)
+    return {head: stacked[i] for i, head in enumerate(heads) if bool(stacked[i] > 0)}
+
+
+def run_step(
+    module: nn.Module,
+    batches: Sequence[Batch],
+    scale: LossScale,
+    backward: Callable[[Tensor, bool], None],
+    world_size: int = 1,
+) -> Terms:
+    """Run forward and backward of one optimizer step.
+
+    Args:
+        module: LossModule, possibly wrapped for several processes.
+        batches: micro-batches of the step on this process's device.
+        scale: how the heads' terms become one loss.
+        backward: called with each micro-batch's loss and whether it is the last of the step.
+        world_size: processes; their gradients are averaged, so the loss is multiplied by it.
+
+    Returns:
+        head -> (weighted sum, sum of weights) of this process, detached, for logging.
+    """
+    inner: LossModule = getattr(module, "module", module)
+    heads = list(scale.weights)
+    device = batches[0].parts[0].images.device
+    local_rows = {h: torch.tensor(float(n), device=device) for h, n in rows_of(batches).items()}
+    rows = {h: float(n) for h, n in sum_over_processes(local_rows, heads).items()}
+    ahead = None
+    if len(batches) > 1:
+        ahead = sum_over_processes(_add([inner.label_weight(b) for b in batches]), heads)
+    logged: list[Terms] = []
+    for number, batch in enumerate(batches):
+        terms: Terms = module(batch)
+        detached = {head: (t.detach(), w.detach()) for head, (t, w) in terms.items()}
+        logged.append(detached)
+        label_weight = ahead or sum_over_processes({h: w for h, (_, w) in detached.items()}, heads)
+        factors = scale.factors(
+            _complete(label_weight, terms), {**dict.fromkeys(terms, 1.0), **rows}
+        )
+        loss = sum(total * factors[head] for head, (total, _) in terms.items())
+        backward(loss * world_size, number + 1 == len(batches))
+    return {
+        head: (
+            torch.stack([t[head][0] for t in logged if head in t]).sum(),
+            torch.stack([t[head][1] for t in logged if head in t]).sum(),
+        )
+        for head in rows
+        if any(head in t for t in logged)
+    }
+
+
+@contextmanager
+def keyed_randomness(seed: int, step: int, rank: int, device: torch.device) -> Iterator[None]:
+    """Make torch's draws inside (drop path, dropout) a function of (seed, step, rank) alone.
+
+    The global generators are as before afterwards.
+    """
+    devices = [device.index or 0] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed((seed * 1_000_003 + step) * 4_099 + rank)
+        yield
+
+
+def _labelled(group) -> Tensor:
+    return (group.visibility > 0).float()
+
+
+def _complete(weights: Mapping[str, Tensor], terms: Terms) -> dict[str, Tensor]:
+    """Give every head of the micro-batch a weight: a head without any label gets its own 0."""
+    return {head: weights.get(head, own) for head, (_, own) in terms.items()}
+
+
+def _add(maps: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    total: dict[str, Tensor] = {}
+    for values in maps:
+        for head, value in values.items():
+            total[head] = total[head] + value if head in total else value
+    return total
