@@ -5,6 +5,7 @@ reaches, and in what they do after finding the peak. All follow mmpose 0.x as Vi
 `follows: "1.x"` takes mmpose 1.3.2's arithmetic where it differs:
 
 * quarter: border peaks are judged for each axis by itself;
+* positions on the grid are computed in float32 instead of float64;
 * dark_udp: the blur sees zeros beyond the border and keeps the map's maximum.
 """
 
@@ -18,7 +19,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from posekit.codecs.base import Activation, Codec, full_precision, usable
-from posekit.codecs.peaks import find_peaks, windows
+from posekit.codecs.peaks import find_peaks, gaussian_sum, mass_around
 from posekit.codecs.refine import (
     dark_offsets,
     dark_udp_offsets,
@@ -31,6 +32,13 @@ from posekit.errors import ConfigError
 
 Refine = Literal["none", "quarter", "dark", "dark_udp", "soft_argmax"]
 Follows = Literal["0.x", "1.x"]
+
+
+def require_odd(value: int) -> int:
+    """Check a blur's size for pydantic."""
+    if value % 2 == 0:
+        raise ValueError("expected an odd number of pixels")
+    return value
 
 
 class MapConfig(Strict):
@@ -63,12 +71,7 @@ class GaussianConfig(MapConfig):
     blur_kernel: int = Field(11, ge=1)
     activation: Activation = "none"
 
-    @field_validator("blur_kernel")
-    @classmethod
-    def _is_odd(cls, value: int) -> int:
-        if value % 2 == 0:
-            raise ValueError("expected an odd number of pixels")
-        return value
+    _odd = field_validator("blur_kernel")(require_odd)
 
     @model_validator(mode="after")
     def _blur_is_used(self) -> GaussianConfig:
@@ -112,7 +115,13 @@ class MapCodec(Codec):
         return (width - less) / (columns - less), (height - less) / (rows - less)
 
     def to_grid(self, points_crop: Tensor) -> Tensor:
-        """Take crop pixels to heatmap pixels (float)."""
+        """Take float32 crop pixels to heatmap pixels, in the float type of the reference.
+
+        That is float64 for 0.x, where the device has it (Apple's GPUs do not), and float32 for 1.x.
+        It decides which of two equally near pixels of a target is the higher one.
+        """
+        if self.config.follows == "0.x" and points_crop.device.type != "mps":
+            points_crop = points_crop.double()
         return points_crop / points_crop.new_tensor(self.stride_xy)
 
     def from_grid(self, points_heatmap: Tensor) -> Tensor:
@@ -153,7 +162,8 @@ class GaussianCodec(MapCodec):
         return rows[..., :, None] * columns[..., None, :], weights
 
     def _profile(self, axis: Tensor, middle: Tensor, patch: Tensor, cut: bool) -> Tensor:
-        profile = torch.exp((axis - middle).square() / (-2 * self.config.sigma**2))
+        distance = (axis - middle).float()
+        profile = torch.exp(distance.square() / (-2 * self.config.sigma**2))
         return profile * ((axis - patch).abs() <= self.reach) if cut else profile
 
     def to_heatmap(self, output: Tensor) -> Tensor:
@@ -184,7 +194,8 @@ class GaussianCodec(MapCodec):
             points = torch.where(found[:, None], points, -1.0)
             score = peak.float().nan_to_num(0.0)
             if self.activation == "softmax":
-                score = torch.where(found, self._mass_around(flat, x, y), score)
+                mass = mass_around(flat, x, y, self.reach, self.reach) / self._patch_sum
+                score = torch.where(found, mass.clamp(0, 1), score)
         return self.from_grid(points).reshape(*shape, 2), score.reshape(shape)
 
     def _refine(self, maps: Tensor, x: Tensor, y: Tensor, peak: Tensor) -> Tensor:
@@ -203,21 +214,7 @@ class GaussianCodec(MapCodec):
 
     @property
     def _patch_sum(self) -> float:
-        taps = torch.arange(-self.reach, self.reach + 1, dtype=torch.float64)
-        return float(torch.exp(taps.square() / (-2 * self.config.sigma**2)).sum() ** 2)
-
-    def _mass_around(self, maps: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        height, width = self.heatmap_size
-        x0, y0 = (x - self.reach).clamp_min(0), (y - self.reach).clamp_min(0)
-        x1, y1 = (x + self.reach).clamp_max(width - 1), (y + self.reach).clamp_max(height - 1)
-        tall, wide = min(height, 2 * self.reach + 1), min(width, 2 * self.reach + 1)
-        left, top = x0.clamp_max(width - wide), y0.clamp_max(height - tall)
-        patch = windows(maps, left, top, tall, wide)
-        columns = left[:, None] + torch.arange(wide, device=maps.device)
-        rows = top[:, None] + torch.arange(tall, device=maps.device)
-        patch = patch * ((columns >= x0[:, None]) & (columns <= x1[:, None]))[:, None, :]
-        patch = patch * ((rows >= y0[:, None]) & (rows <= y1[:, None]))[:, :, None]
-        return (patch.sum((1, 2)) / self._patch_sum).clamp(0, 1)
+        return gaussian_sum(self.config.sigma) ** 2
 
 
 class MsraCodec(GaussianCodec):

@@ -73,6 +73,26 @@ def windows(maps: Tensor, x0: Tensor, y0: Tensor, height: int, width: int) -> Te
     return flat[row_starts[..., None] + columns].float()
 
 
+def mass_around(maps: Tensor, x: Tensor, y: Tensor, reach_x: int, reach_y: int) -> Tensor:
+    """Give the sum of each map (M, H, W) within reach of its pixel (x, y); float32 (M,)."""
+    height, width = maps.shape[1:]
+    wide, tall = min(width, 2 * reach_x + 1), min(height, 2 * reach_y + 1)
+    left = (x - reach_x).clamp(0, width - wide)
+    top = (y - reach_y).clamp(0, height - tall)
+    columns = left[:, None] + torch.arange(wide, device=maps.device)
+    rows = top[:, None] + torch.arange(tall, device=maps.device)
+    near_x = (columns - x[:, None]).abs() <= reach_x
+    near_y = (rows - y[:, None]).abs() <= reach_y
+    patch = windows(maps, left, top, tall, wide)
+    return torch.where(near_y[:, :, None] & near_x[:, None, :], patch, 0.0).sum((1, 2))
+
+
+def gaussian_sum(sigma: float) -> float:
+    """Give the sum of a Gaussian of peak 1 over the pixels within 3 sigma of a pixel's centre."""
+    reach = int(3 * sigma)
+    return sum(math.exp(-(i**2) / (2 * sigma**2)) for i in range(-reach, reach + 1))
+
+
 def gaussian_kernel(size: int) -> list[float]:
     """Give OpenCV's Gaussian blur kernel of an odd size with its default sigma; sums to 1.
 

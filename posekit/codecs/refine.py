@@ -37,11 +37,8 @@ def quarter_offsets(maps: Tensor, x: Tensor, y: Tensor, *, per_axis: bool = Fals
     near = maps.reshape(count, height * width).gather(1, places).float()
     direction = _pair(near[:, 1] - near[:, 0], near[:, 3] - near[:, 2]).sign()
     free_x, free_y = (x > 1) & (x < width - 1), (y > 1) & (y < height - 1)
-    if per_axis:
-        free = _pair(free_x & (y > 0), free_y & (x > 0))
-    else:
-        free = (free_x & free_y)[:, None]
-    return torch.where(free, 0.25 * direction.nan_to_num(0.0), 0.0)
+    each, both = _pair(free_x & (y > 0), free_y & (x > 0)), (free_x & free_y)[:, None]
+    return torch.where(each if per_axis else both, 0.25 * direction.nan_to_num(0.0), 0.0)
 
 
 def dark_offsets(maps: Tensor, x: Tensor, y: Tensor, score: Tensor, kernel_size: int) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from posekit.codecs.base import Codec
+from posekit.codecs.combined import CombinedCodec, CombinedConfig
 from posekit.codecs.heatmap import (
     MsraCodec,
     MsraConfig,
@@ -14,6 +15,7 @@ from posekit.codecs.heatmap import (
     UnbiasedCodec,
     UnbiasedConfig,
 )
+from posekit.codecs.simcc import SimccCodec, SimccConfig
 from posekit.config import Strict, validate
 from posekit.errors import ConfigError, nearest
 
@@ -26,7 +28,9 @@ class _Entry(NamedTuple):
 _CODECS: dict[str, _Entry] = {
     "msra": _Entry(MsraConfig, MsraCodec),
     "msra_unbiased": _Entry(UnbiasedConfig, UnbiasedCodec),
+    "simcc": _Entry(SimccConfig, SimccCodec),
     "udp": _Entry(UdpConfig, UdpCodec),
+    "udp_combined": _Entry(CombinedConfig, CombinedCodec),
 }
 
 
