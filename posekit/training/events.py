@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -48,7 +49,7 @@ class HeadResult:
     def goodness(self) -> float:
         """The headline, turned so that more is better; -inf if it is not a number."""
         value = self.metrics[self.headline]
-        if value != value:  # NaN
+        if math.isnan(value):
             return float("-inf")
         return -value if self.lower_is_better else value
 

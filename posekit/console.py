@@ -1,0 +1,144 @@
+"""What the command line shows: progress of a run, tables, and errors as sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from posekit.engine.train import Plan
+from posekit.training.events import HeadResult, StepLog
+
+
+class ProgressListener:
+    """Shows a run as it goes: loss per head, images/s, data-wait share, time left.
+
+    On a terminal one line is kept up to date; elsewhere a line is printed every `quiet_every` logs.
+    """
+
+    def __init__(self, console: Console, quiet_every: int = 10):
+        self.console = console
+        self.quiet_every = quiet_every
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._logs = 0
+
+    def started(self, step: int, total_steps: int) -> None:
+        """Begin the progress line."""
+        if step:
+            self.console.print(f"Going on from step {step} of {total_steps}.")
+        if self.console.is_terminal:
+            self._progress = Progress(
+                TextColumn("{task.completed:>6}/{task.total}"),
+                BarColumn(bar_width=20),
+                TextColumn("{task.description}"),
+                console=self.console,
+            )
+            self._task = self._progress.add_task("first steps", total=total_steps, completed=step)
+            self._progress.start()
+
+    def logged(self, log: StepLog) -> None:
+        """Show a log."""
+        self._logs += 1
+        text = describe_log(log)
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=log.step, description=text)
+        elif self._logs % self.quiet_every == 1 or log.step == log.total_steps:
+            self.console.print(f"{log.step:>6}/{log.total_steps}  {text}", highlight=False)
+
+    def evaluated(self, step: int, results: dict[str, HeadResult]) -> None:
+        """Show the headline of each head."""
+        parts = [f"{head} {r.headline} {show(r.metrics[r.headline])}" for head, r in results.items()]
+        self.console.print(f"step {step}: " + ", ".join(parts), highlight=False)
+
+    def warned(self, message: str) -> None:
+        """Show a warning."""
+        self.console.print(f"warning: {message}", style="yellow", highlight=False, soft_wrap=True)
+
+    def finished(self, step: int, stopped: bool) -> None:
+        """End the progress line."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+        if stopped:
+            self.console.print(f"Stopped after step {step}; saved. Go on with --resume.")
+
+
+def describe_log(log: StepLog) -> str:
+    """Give a log as one line."""
+    losses = " ".join(f"{head} {value:.4g}" for head, value in log.loss.items())
+    return (
+        f"loss {losses} | {log.images_per_s:.0f} images/s | data wait {log.data_wait:.0%} | "
+        f"{duration(log.time_left_s)} left"
+    )
+
+
+def plan_tables(plan: Plan) -> list[Table | str]:
+    """Give what `posekit train --plan` shows."""
+    table = Table(title="How often each dataset's instances are shown")
+    for column in ("head", "instances", "left out", "samples in the run", "times each"):
+        table.add_column(column, justify="left" if column == "head" else "right")
+    for head, (instances, samples) in plan.shown.items():
+        left_out = ", ".join(f"{n} {reason}" for reason, n in plan.skipped[head].items()) or "none"
+        times = f"{samples / instances:.2f}"
+        table.add_row(head, f"{instances:,}", left_out, f"{samples:,.0f}", times)
+    lines = (
+        f"{plan.steps:,} steps ({plan.epoch_steps:,.1f} to pass over all instances once), "
+        f"{plan.processes} process(es) on {plan.device}; {plan.parameters / 1e6:.2f} M parameters\n"
+        f"{plan.step_s:.3f} s a step, so {duration(plan.total_s)} of training without evaluation; "
+        f"peak memory {plan.memory_mib:,.0f} MiB (measured on dry steps)"
+    )
+    return [table, lines]
+
+
+def results_table(
+    title: str, results: Mapping[str, HeadResult], columns: Mapping[str, Mapping[str, float]]
+) -> Table:
+    """Give a table of heads: headline name, value, and further columns head -> value."""
+    table = Table(title=title)
+    table.add_column("head")
+    table.add_column("metric")
+    table.add_column("this model", justify="right")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for head, result in results.items():
+        cells = [show(values.get(head, math.nan)) for values in columns.values()]
+        value = show(result.metrics[result.headline])
+        table.add_row(head, result.headline, value, *cells)
+    return table
+
+
+def metrics_table(title: str, metrics: Mapping[str, float]) -> Table:
+    """Give a table with all numbers of one head."""
+    table = Table(title=title)
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for name, value in metrics.items():
+        table.add_row(name, show(value))
+    return table
+
+
+def rows_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """Give a plain table."""
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(show(cell) if isinstance(cell, float) else str(cell) for cell in row))
+    return table
+
+
+def show(value: float) -> str:
+    """Give a metric's value; a dash for not-a-number."""
+    return "-" if math.isnan(value) else f"{value:.4f}"
+
+
+def duration(seconds: float) -> str:
+    """Give seconds as 1 h 02 min, 3 min 04 s or 5 s."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"

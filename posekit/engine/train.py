@@ -1,0 +1,233 @@
+"""Train a recipe: joins indices, sampler, loader, model, loop and evaluation."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from posekit.data.index import PoseIndex
+from posekit.data.loader import Batch, HeadData, MixedLoader
+from posekit.data.sampler import MixedSampler
+from posekit.engine.evaluate import RunEvaluator, evaluate_run
+from posekit.engine.setup import HeadSetup, build_losses, build_run_model, read_heads
+from posekit.models import PoseModel
+from posekit.recipe import Recipe, load_recipe
+from posekit.training.events import HeadResult, Listener, Silent
+from posekit.training.loop import Trainer, TrainingSet, build_accelerator
+from posekit.training.run_folder import RunFolder
+from posekit.training.schedule import run_length
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to.
+
+    Attributes:
+        folder: where everything lies.
+        complete: False if a signal ended it early (go on with `resume=True`).
+        step: optimizer steps done.
+        results: head -> its numbers at the end; empty if not evaluated.
+        model: the trained (averaged) model, in evaluation mode.
+    """
+
+    folder: Path
+    complete: bool
+    step: int
+    model: PoseModel
+    results: dict[str, HeadResult] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do, found out by three dry steps.
+
+    Attributes:
+        steps: optimizer steps; epoch_steps: of one pass over all training splits together.
+        processes: the number of processes the plan is for.
+        shown: head -> (trainable instances, samples of the whole run).
+        skipped: head -> reason -> instances that training leaves out.
+        step_s: seconds of a step; total_s: of the run, without evaluation.
+        memory_mib: peak memory of the device (GPU) or of this process (CPU).
+        device: where the dry steps ran.
+        parameters: of the model.
+    """
+
+    steps: int
+    epoch_steps: float
+    processes: int
+    shown: dict[str, tuple[int, float]]
+    skipped: dict[str, dict[str, int]]
+    step_s: float
+    total_s: float
+    memory_mib: float
+    device: str
+    parameters: int
+
+
+def train(
+    recipe: Recipe | str | Path,
+    overrides: Iterable[str] = (),
+    *,
+    resume: bool = False,
+    evaluate: bool = True,
+    listener: Listener | None = None,
+) -> RunResult:
+    """Train a recipe to its end and evaluate every head.
+
+    Args:
+        recipe: a Recipe, or the path or name of one.
+        overrides: `key.path=value` settings laid upon a recipe given by path or name.
+        resume: go on with the run in the recipe's folder, if it holds one.
+        evaluate: score every head at the end (and in between, as the recipe says).
+        listener: is told what happens.
+
+    Raises:
+        ConfigError: a card, the recipe or a setting is wrong; the folder holds another run.
+        DatasetError: annotations or too many images of a dataset are missing or wrong.
+        CheckpointError: a checkpoint cannot be written, read, or does not fit.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    run = _prepare(recipe, listener or Silent())
+    folder = RunFolder(run_folder_of(recipe), recipe)
+    evaluator = RunEvaluator(recipe, run.heads) if evaluate else None
+    trainer = run.trainer(folder, evaluator.head_results if evaluator else None)
+    state = folder.start(resume) if run.accelerator.is_main_process else None
+    run.accelerator.wait_for_everyone()
+    if resume and not run.accelerator.is_main_process:
+        state = folder.start(resume)
+    if state is not None:
+        trainer.restore(state, str(folder.state_file))
+    complete = trainer.run()
+    results: dict[str, HeadResult] = {}
+    if complete and evaluate and run.accelerator.is_main_process:
+        results = evaluate_run(folder.path, evaluator=evaluator, model=trainer.averaged_model)
+        run.listener.evaluated(trainer.step, results)
+        folder.append_evaluation(trainer.step, results)
+    run.accelerator.wait_for_everyone()
+    return RunResult(folder.path, complete, trainer.step, trainer.averaged_model.eval(), results)
+
+
+def plan(recipe: Recipe | str | Path, overrides: Iterable[str] = (), dry_steps: int = 3) -> Plan:
+    """Find out what a run would do, by `dry_steps` real steps that leave nothing behind."""
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    run = _prepare(recipe, Silent())
+    trainer = run.trainer(None, None)
+    steps, epoch_steps = run_length(recipe, run.instances, run.accelerator.num_processes)
+    batches = run.batches(0)
+    seconds = []
+    for _ in range(dry_steps):
+        micro = [next(batches) for _ in range(recipe.training.accumulate)]
+        begun = time.perf_counter()
+        trainer.train_step([batch.to(run.accelerator.device) for batch in micro])
+        seconds.append(time.perf_counter() - begun)
+    step_s = sorted(seconds)[len(seconds) // 2]
+    shown = run.sampler.plan(steps * recipe.training.accumulate)
+    return Plan(
+        steps=steps,
+        epoch_steps=epoch_steps if recipe.training.epochs is not None else run.epoch_steps,
+        processes=run.accelerator.num_processes,
+        shown={name: (len(run.indices[name].trainable), shown[name]) for name in run.heads},
+        skipped={
+            name: {reason: n for reason, n in index.skipped.items() if n}
+            for name, index in run.indices.items()
+        },
+        step_s=step_s,
+        total_s=step_s * steps,
+        memory_mib=_peak_memory_mib(run.accelerator.device),
+        device=str(run.accelerator.device),
+        parameters=sum(parameter.numel() for parameter in run.model.parameters()),
+    )
+
+
+def run_folder_of(recipe: Recipe) -> Path:
+    """Give the folder of a recipe's run: `out`, or runs/NAME."""
+    return Path(recipe.out).expanduser() if recipe.out else Path("runs") / recipe.name
+
+
+@dataclass
+class _Run:
+    """The parts of a run before its first step."""
+
+    recipe: Recipe
+    heads: dict[str, HeadSetup]
+    indices: dict[str, PoseIndex]
+    model: PoseModel
+    sampler: MixedSampler
+    accelerator: Accelerator
+    listener: Listener
+
+    @property
+    def instances(self) -> int:
+        """Trainable instances of all heads together."""
+        return sum(len(index.trainable) for index in self.indices.values())
+
+    @property
+    def epoch_steps(self) -> float:
+        """Optimizer steps of one pass over all training splits."""
+        training = self.recipe.training
+        return self.instances / (
+            training.batch_size * training.accumulate * self.accelerator.num_processes
+        )
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        """Give this process's micro-batches from number `start` on."""
+        data = {
+            name: HeadData(
+                index=self.indices[name],
+                input_size=head.spec.input_size,
+                warp=self.model.head(name).codec.warp,
+                augmentation=self.recipe.head_augmentation(name),
+            )
+            for name, head in self.heads.items()
+        }
+        return iter(
+            MixedLoader(
+                data,
+                self.sampler,
+                seed=self.recipe.training.seed,
+                workers=self.recipe.data.workers,
+                start_step=start,
+                cache=self.recipe.data.cache,
+            )
+        )
+
+    def trainer(self, folder: RunFolder | None, evaluate) -> Trainer:
+        """Give the loop over these parts."""
+        data = TrainingSet(self.batches, self.instances, build_losses(self.model, self.heads))
+        return Trainer(
+            self.recipe, self.model, data, self.accelerator, self.listener, folder, evaluate
+        )
+
+
+def _prepare(recipe: Recipe, listener: Listener) -> _Run:
+    accelerator = build_accelerator(recipe.training.precision)
+    heads = read_heads(recipe)
+    indices = {name: head.train_index() for name, head in heads.items()}
+    model = build_run_model(recipe, heads)
+    sampling = recipe.data.sampling
+    sampler = MixedSampler(
+        {name: len(index.trainable) for name, index in indices.items()},
+        batch_size=recipe.training.batch_size,
+        seed=recipe.training.seed,
+        strategy=sampling.strategy,
+        temperature=sampling.temperature,
+        weights=sampling.weights,
+        world_size=accelerator.num_processes,
+        rank=accelerator.process_index,
+    )
+    quiet = listener if accelerator.is_main_process else Silent()
+    return _Run(recipe, heads, indices, model, sampler, accelerator, quiet)
+
+
+def _peak_memory_mib(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
