@@ -157,7 +157,7 @@ def exact_points(points: np.ndarray) -> np.ndarray:
     exactly at a threshold then falls on the other side of it. float64 input is returned as it is.
     Cost: one pass over the array for coordinates that are whole numbers, up to seven for others.
     """
-    points = np.asarray(points)
+    points = np.ascontiguousarray(points)
     if points.dtype != np.float32:
         return points.astype(np.float64)
     exact = points.astype(np.float64)

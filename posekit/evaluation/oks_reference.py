@@ -87,8 +87,7 @@ def _as_coco(
         "images": [{"id": i} for i in range(images)],
         "categories": [{"id": c, "name": str(c)} for c in range(num_categories)],
     }
-    labelled = truth.labelled[..., None].astype(float)
-    points = np.concatenate([truth.keypoints, labelled], axis=2).reshape(len(truth.image), -1)
+    points = _triples(truth.keypoints, truth.labelled)
     annotations = [
         {
             "id": i + 1,
@@ -102,8 +101,7 @@ def _as_coco(
         }
         for i in range(len(truth.image))
     ]
-    ones = np.ones((*found.keypoints.shape[:2], 1))
-    points = np.concatenate([found.keypoints, ones], axis=2).reshape(len(found.image), -1)
+    points = _triples(found.keypoints, np.ones(found.keypoints.shape[:2]))
     detections = [
         {
             "id": i + 1,
@@ -120,6 +118,11 @@ def _as_coco(
         _indexed(coco, {**frame, "annotations": annotations}),
         _indexed(coco, {**frame, "annotations": detections}),
     )
+
+
+def _triples(points: np.ndarray, third: np.ndarray) -> np.ndarray:
+    triples = np.concatenate([points, third[..., None].astype(np.float64)], axis=2)
+    return triples.reshape(len(points), 3 * points.shape[1])
 
 
 def _indexed(coco: Any, dataset: dict[str, Any]) -> Any:

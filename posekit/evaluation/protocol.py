@@ -29,6 +29,7 @@ class Protocol(Strict):
         dataset, split, head: what was evaluated; filled in by the runner.
         data_hash: SHA-256 of the annotations that were read; filled in by the runner.
         posekit_version: filled in by the runner.
+        headline: name of the main metric; '' takes the evaluator's.
     """
 
     boxes: str = "annotation"
@@ -43,6 +44,7 @@ class Protocol(Strict):
     head: str = ""
     data_hash: str = ""
     posekit_version: str = ""
+    headline: str = ""
 
 
 class OksProtocol(Protocol):
@@ -116,7 +118,7 @@ class PckProtocol(Protocol):
     Attributes:
         normalisers: metric name -> length; two keypoints shorter than `short_below_px` take the
             prediction's distance instead (JHMDB's torso).
-        thresholds: reported as NAME@threshold; the first is the main one.
+        thresholds: reported as NAME@threshold; the first is the columns' and the main one.
         average: 'keypoints' is the mean over keypoints of each one's share (the field's custom),
             'points' the share of all points.
         short_below_px: 0 switches the replacement off; the instance is then left out if zero.

@@ -83,3 +83,55 @@ def golden_predictions(file: Path) -> Predictions:
         input_area=np.asarray([np.prod(r.get("input_scale", [1, 1])) for r in rows], dtype=float),
         has_box="bbox" in rows[0],
     )
+
+
+def make_truth(points: np.ndarray, labelled: np.ndarray, **columns) -> InstanceColumns:
+    """One instance an image, ids from 0, boxes around all points; `columns` replace defaults."""
+    n = len(points)
+    low, high = points.min(axis=1), points.max(axis=1)
+    ids = np.arange(n)
+    values = {
+        "keypoints": np.asarray(points, dtype=np.float32),
+        "visibility": np.asarray(labelled, dtype=np.uint8) * 2,
+        "box_xywh": np.concatenate([low, high - low], axis=1).astype(np.float64),
+        "has_box": np.ones(n, bool),
+        "area": (high - low).prod(axis=1).astype(np.float64),
+        "category_id": np.ones(n, np.int64),
+        "is_crowd": np.zeros(n, bool),
+        "instance_id": ids,
+        "image_index": ids,
+        "crop_center": np.full((n, 2), np.nan),
+        "crop_size": np.full((n, 2), np.nan),
+        "image_path": np.asarray([f"{i}.jpg".encode() for i in ids]),
+        "image_id": ids,
+        "image_size": np.zeros((n, 2), np.int32),
+    }
+    return InstanceColumns(**{**values, **columns})
+
+
+def make_predictions(points: np.ndarray, truth: InstanceColumns, **fields) -> Predictions:
+    """One prediction for each instance of `truth`; `fields` replace defaults."""
+    n = len(points)
+    values = {
+        "keypoints": np.asarray(points, dtype=np.float64),
+        "scores": np.full(points.shape[:2], 0.9),
+        "box_xywh": np.asarray(truth.box_xywh, dtype=np.float64),
+        "box_scores": np.ones(n),
+        "image_id": truth.image_id[truth.image_index],
+        "instance_id": truth.instance_id,
+        "category_id": truth.category_id,
+        "input_area": np.asarray(truth.box_xywh[:, 2:].prod(axis=1) * 1.25**2),
+    }
+    return Predictions(**{**values, **fields})
+
+
+def make_schema(num: int, sigma: float | None = 0.05) -> KeypointSchema:
+    """Keypoints left_0, right_0, left_1, ...; one sigma for all."""
+    names = tuple(f"{'left' if i % 2 == 0 else 'right'}_{i // 2}" for i in range(num))
+    return KeypointSchema(
+        name="small",
+        keypoints=names,
+        flip_pairs=tuple(zip(names[0::2], names[1::2], strict=False)),
+        sigmas=None if sigma is None else (sigma,) * num,
+        sigmas_source=None if sigma is None else "made in the test",
+    )

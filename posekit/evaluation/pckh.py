@@ -1,0 +1,49 @@
+"""PCKh in percent, with the columns of MPII's table."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from posekit.data.columns import InstanceColumns
+from posekit.evaluation import points as pts
+from posekit.evaluation.base import Predictions, Scores, protocol_dict
+from posekit.evaluation.protocol import PckhProtocol
+from posekit.schema import KeypointSchema
+
+
+def evaluate_pckh(
+    truth: InstanceColumns, predictions: Predictions, schema: KeypointSchema, protocol: PckhProtocol
+) -> Scores:
+    """Give the columns at the first threshold, PCKh, and PCKh@t for the other thresholds.
+
+    A column is the plain mean of its keypoints; PCKh is the share of all labelled keypoints but
+    those left out, so each keypoint weighs as much as it is labelled. `inclusive` is ViTPose's
+    `<=`; mmpose 1.x takes `<`. Source: MPII evaluation in both.
+    """
+    points = pts.join(truth, predictions, schema, protocol)
+    length = pts.lengths(points, protocol.normaliser) * protocol.normaliser_factor
+    error = pts.normalised(points, length)
+    counted = ~np.isnan(error)
+    kept = np.ones(len(schema), dtype=bool)
+    kept[[schema.index(name, "protocol's left_out") for name in protocol.left_out]] = False
+
+    metrics: dict[str, float] = {}
+    tables: dict[str, np.ndarray] = {}
+    for threshold in protocol.thresholds:
+        hit = pts.within(error, threshold, inclusive=protocol.inclusive) & counted
+        share = 100 * pts.shares(hit, counted)
+        is_main = threshold == protocol.thresholds[0]
+        label = "PCKh" if is_main else f"PCKh@{threshold:g}"
+        if is_main:
+            for column, channels in pts.columns(schema, protocol.columns).items():
+                metrics[column] = pts.mean(share[channels])
+        total = counted[:, kept].sum()
+        metrics[label] = 100 * float(hit[:, kept].sum() / total) if total else float("nan")
+        tables[label] = share
+    return Scores(
+        metrics=metrics,
+        headline="PCKh",
+        per_keypoint=pts.keypoint_table(schema, **tables),
+        protocol=protocol_dict(protocol, schema),
+        counts=pts.count(points),
+    )

@@ -1,0 +1,90 @@
+"""The evaluators by the names that dataset cards use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from posekit.catalog import DatasetCard
+from posekit.config import validate
+from posekit.data.columns import InstanceColumns
+from posekit.errors import ConfigError, nearest
+from posekit.evaluation import dlc, nme, oks, pck, pckh
+from posekit.evaluation.base import Predictions, Scores
+from posekit.evaluation.protocol import (
+    AucEpeProtocol,
+    CrowdPoseProtocol,
+    DlcProtocol,
+    NmeProtocol,
+    OksProtocol,
+    PckhProtocol,
+    PckProtocol,
+    Protocol,
+    WholeBodyProtocol,
+)
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """A family of metrics: its protocol class and its function."""
+
+    name: str
+    protocol_class: type[Protocol]
+    function: Callable[..., Scores]
+
+
+EVALUATORS = {
+    name: Evaluator(name, protocol_class, function)
+    for name, protocol_class, function in (
+        ("oks", OksProtocol, oks.evaluate_oks),
+        ("crowdpose", CrowdPoseProtocol, oks.evaluate_crowdpose),
+        ("wholebody", WholeBodyProtocol, oks.evaluate_wholebody),
+        ("pck", PckProtocol, pck.evaluate_pck),
+        ("pckh", PckhProtocol, pckh.evaluate_pckh),
+        ("nme", NmeProtocol, nme.evaluate_nme),
+        ("auc_epe", AucEpeProtocol, pck.evaluate_pck),
+        ("dlc", DlcProtocol, dlc.evaluate_dlc),
+    )
+}
+
+
+def get_evaluator(name: str) -> Evaluator:
+    """Give an evaluator by name; ConfigError names the nearest one."""
+    if name not in EVALUATORS:
+        raise ConfigError(
+            f"no evaluator named '{name}'{nearest(name, EVALUATORS)} "
+            f"(evaluators: {', '.join(EVALUATORS)})"
+        )
+    return EVALUATORS[name]
+
+
+def protocol_of(card: DatasetCard, settings: Mapping[str, Any] | None = None) -> Protocol:
+    """Give a dataset's protocol: the evaluator's defaults, the card's settings, then `settings`.
+
+    Raises:
+        ConfigError: an unknown evaluator or setting; names file, key and the nearest valid key.
+    """
+    where = str(card.file or f"card '{card.name}'")
+    evaluator = get_evaluator(card.evaluator)
+    filled = {"padding": card.box.padding, "dataset": card.name}
+    merged = {**filled, **card.protocol}
+    validate(evaluator.protocol_class, merged, f"{where}, protocol")
+    return validate(evaluator.protocol_class, {**merged, **(settings or {})}, "protocol settings")
+
+
+def evaluate(
+    card: DatasetCard,
+    truth: InstanceColumns,
+    predictions: Predictions,
+    protocol: Protocol | None = None,
+) -> Scores:
+    """Score predictions by the official protocol of the card's dataset (or by `protocol`)."""
+    evaluator = get_evaluator(card.evaluator)
+    chosen = protocol or protocol_of(card)
+    if not isinstance(chosen, evaluator.protocol_class):
+        raise ConfigError(
+            f"evaluator '{evaluator.name}' needs a {evaluator.protocol_class.__name__}, found a "
+            f"{type(chosen).__name__}"
+        )
+    return evaluator.function(truth, predictions, card.keypoint_schema, chosen)
