@@ -18,10 +18,13 @@ class ExpertConfig(Strict):
         width: outputs of fc2 that an expert makes; the other embed_dim - width are shared.
             None is a quarter of embed_dim, as in the released weights.
         share: head -> name of its expert; a head left out has its own, named like the head.
+        names: all experts in order; those of the heads if left out. An expert without a head is
+            kept for heads to come.
     """
 
     width: int | None = Field(None, gt=0)
     share: dict[str, str] = Field(default_factory=dict)
+    names: tuple[str, ...] | None = None
 
 
 class BackboneConfig(Strict):

@@ -17,6 +17,7 @@ from posekit.models.base import Backbone
 from posekit.models.decoders import build_decoder
 from posekit.models.experts import expert_names
 from posekit.models.pose_model import HeadSpec, PoseHead, PoseModel
+from posekit.models.pretrained import load_pretrained
 
 _HEAD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+-]*\Z")
 
@@ -42,12 +43,11 @@ def build_model(
         raise ConfigError("a model needs at least one head")
     for name in heads:
         check_head_name(name)
-    experts: tuple[str, ...] = ()
-    if config.experts is not None:
-        _check_shares(config.experts.share, heads)
-        experts = expert_names(tuple(heads), config.experts.share)
+    experts = _experts(config, heads)
     base_size = next(iter(heads.values())).input_size
     net = build_backbone(config, base_size, experts)
+    if isinstance(config.pretrained, str):
+        load_pretrained(net, config.pretrained)
     built = {name: build_head(name, spec, net) for name, spec in heads.items()}
     mean, std = normalisation(config)
     share = config.experts.share if config.experts else {}
@@ -86,10 +86,23 @@ def check_head_name(name: str) -> None:
         )
 
 
-def _check_shares(share: Mapping[str, str], heads: Mapping[str, HeadSpec]) -> None:
+def _experts(config: BackboneConfig, heads: Mapping[str, HeadSpec]) -> tuple[str, ...]:
+    if config.experts is None:
+        return ()
+    share, names = config.experts.share, config.experts.names
     for head in share:
         if head not in heads:
             raise ConfigError(
                 f"backbone: experts.share names the head '{head}', which the model does not have "
                 f"(heads: {', '.join(heads)})"
             )
+    used = expert_names(tuple(heads), share)
+    if names is None:
+        return used
+    for expert in used:
+        if expert not in names:
+            raise ConfigError(
+                f"backbone: experts.names has no '{expert}', which a head needs; add it, or name "
+                "the head's expert in experts.share"
+            )
+    return names

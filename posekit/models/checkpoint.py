@@ -8,19 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 import posekit
 from posekit.errors import CheckpointError, ConfigError
 from posekit.models.build import build_model
+from posekit.models.checkpoint_file import FORMAT, HEADER, load_checkpoint
 from posekit.models.files import atomic_file
 from posekit.models.pose_model import HeadSpec, PoseModel
 from posekit.schema import KeypointSchema
-
-FORMAT = 1
-_HEADER = "posekit"
 
 
 def save_checkpoint(
@@ -51,21 +48,7 @@ def save_checkpoint(
         for name, tensor in (model.state_dict() if state is None else state).items()
     }
     with atomic_file(Path(path)) as temporary:
-        save_file(tensors, temporary, metadata={_HEADER: text})
-
-
-def read_description(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint's description without its tensors; CheckpointError if it is none."""
-    return _open(Path(path), with_tensors=False)[1]
-
-
-def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Load a checkpoint's tensors (on the CPU) and its description.
-
-    Raises:
-        CheckpointError: there is no such file, it is truncated, or no posekit checkpoint.
-    """
-    return _open(Path(path), with_tensors=True)
+        save_file(tensors, temporary, metadata={HEADER: text})
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> PoseModel:
@@ -141,61 +124,6 @@ def check_schema(
         f"{path}: head '{head}' does not fit its schema: {difference}; "
         "give the head another name to train it afresh, or use the schema it was trained with"
     )
-
-
-def _open(path: Path, with_tensors: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    check_is_file(path)
-    state: dict[str, Tensor] = {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(_HEADER)
-            if with_tensors and text is not None:
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(_unreadable(path, error)) from None
-    if text is None:
-        raise CheckpointError(
-            f"{path}: a safetensors file without a posekit description, so from another project; "
-            "bring it over with `posekit convert`"
-        )
-    return state, _parse(path, text)
-
-
-def check_is_file(path: Path) -> None:
-    """Raise CheckpointError unless there is a file of some length."""
-    if not path.is_file():
-        found = "a folder, not a file" if path.is_dir() else "there is no such file"
-        raise CheckpointError(f"{path}: {found}")
-    if path.stat().st_size == 0:
-        raise CheckpointError(f"{path}: the file is empty")
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    with path.open("rb") as file:
-        start = file.read(4)
-    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):
-        return (
-            f"{path}: a PyTorch pickle file, not a posekit checkpoint; "
-            "bring it over with `posekit convert`"
-        )
-    return (
-        f"{path}: not a whole safetensors file ({str(error).splitlines()[0]}); "
-        "it may be truncated, copy it again or take an earlier checkpoint"
-    )
-
-
-def _parse(path: Path, text: str) -> dict[str, Any]:
-    try:
-        description = json.loads(text)
-        version = description["format"]
-    except (ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{path}: its description cannot be read") from None
-    if version > FORMAT:
-        raise CheckpointError(
-            f"{path}: written by posekit {description.get('posekit_version')} in format "
-            f"{version}, this posekit reads up to {FORMAT}; update posekit"
-        )
-    return description
 
 
 def _model_parts(

@@ -116,7 +116,7 @@ def init_convolutions(module: nn.Module, std: float = 0.001) -> None:
 DECODERS: dict[str, type[DecoderConfig]] = {"classic": ClassicConfig, "simple": SimpleConfig}
 
 
-def build_decoder(  # noqa: PLR0917
+def build_decoder(
     config: Mapping[str, Any],
     in_channels: int,
     out_channels: int,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from posekit.errors import CheckpointError
-from posekit.models.checkpoint import check_is_file
+from posekit.models.checkpoint_file import check_is_file
 from posekit.models.files import atomic_file
 
 _PLAIN = (type(None), bool, int, float, str, torch.Tensor)
