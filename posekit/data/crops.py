@@ -1,0 +1,191 @@
+"""From an instance's row to its crop: geometry, one warp, pixel changes, keypoints in the crop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from posekit.augmentation import NO_AUGMENTATION, AugmentationConfig
+from posekit.codecs.warp import (
+    Warp,
+    crop_matrices,
+    crop_size_for,
+    transform_points,
+    warp_image,
+)
+from posekit.data.augment import Geometry, Pixels, draw_geometry
+from posekit.data.boxes import has_own_crop
+from posekit.data.images import read_image
+from posekit.data.index import PoseIndex
+
+_MEAN_COLOUR = (124, 116, 104)
+_LUMINANCE = np.array([0.299, 0.587, 0.114])
+
+
+@dataclass(frozen=True)
+class HeadData:
+    """What one head's crops are made from.
+
+    Attributes:
+        name: the head.
+        index: the annotations.
+        input_size: (height, width) of the crops in pixels.
+        warp: 'plain' or 'udp', as the head's codec says.
+        augmentation: how training crops vary; not at all if left out.
+    """
+
+    name: str
+    index: PoseIndex
+    input_size: tuple[int, int]
+    warp: Warp
+    augmentation: AugmentationConfig = NO_AUGMENTATION
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One crop that is to be made: the row, where it lies, how its pixels change."""
+
+    row: int
+    geometry: Geometry
+    pixels: Pixels
+
+
+def exact_boxes(
+    index: PoseIndex, rows: np.ndarray, input_size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give centre and size of the rows' exact crops: float64 (n, 2) each, padding included."""
+    center, size = index.crop_boxes(rows)
+    box = index.card.box
+    return center, crop_size_for(size, input_size, box.padding, box.keep_aspect)
+
+
+def draw_samples(head: HeadData, rows: np.ndarray, epochs: np.ndarray, key: int) -> list[Sample]:
+    """Draw how the training crops of some rows look.
+
+    Args:
+        head: the head's data.
+        rows: (n,) rows of its index.
+        epochs: (n,) how often each row was shown before.
+        key: `augment.stream_key` of the run's seed and the dataset.
+
+    Raises:
+        ValueError: a row is negative or beyond the index.
+    """
+    index, columns = head.index, head.index.columns
+    center, box_size = index.crop_boxes(rows)
+    box = index.card.box
+    size = crop_size_for(box_size, head.input_size, box.padding, box.keep_aspect)
+    own = has_own_crop(columns, rows)
+    keypoints, visibility = columns.keypoints[rows], columns.visibility[rows]
+    samples = []
+    for i, (row, epoch) in enumerate(zip(rows.tolist(), epochs.tolist(), strict=True)):
+        geometry, pixels = draw_geometry(
+            head.augmentation,
+            index.schema,
+            Geometry(center[i], size[i]),
+            keypoints[i],
+            visibility[i],
+            box_size=box_size[i],
+            aspect=head.input_size[1] / head.input_size[0],
+            has_own_center=bool(own[i]),
+            key=key,
+            epoch=epoch,
+            row=row,
+        )
+        samples.append(Sample(row, geometry, pixels))
+    return samples
+
+
+def image_to_crop(
+    geometries: list[Geometry], input_size: tuple[int, int], warp: Warp
+) -> np.ndarray:
+    """Give the matrices from image to crop pixels, mirroring included: float64 (n, 2, 3).
+
+    A mirrored crop is the crop of the mirrored image: the crop's linear part is applied to
+    (-(x - cx), y - cy), which does not depend on the image's width.
+    """
+    center = np.array([geometry.center for geometry in geometries])
+    size = np.array([geometry.size for geometry in geometries])
+    angle = np.array([geometry.rotation_deg for geometry in geometries])
+    matrices = crop_matrices(center, size, angle, input_size, warp)
+    flipped = np.array([geometry.flipped for geometry in geometries])
+    matrices[flipped, :, 2] += 2 * matrices[flipped, :, 0] * center[flipped, :1]
+    matrices[flipped, :, 0] *= -1
+    return matrices
+
+
+def points_in_crops(
+    index: PoseIndex, samples: list[Sample], matrices: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give keypoints and visibility of crops, left and right traded in mirrored ones.
+
+    Returns:
+        float32 (n, K, 2) in crop pixels, 0 where not labelled, and uint8 (n, K). A keypoint
+        outside the crop keeps its visibility; the codec gives it no weight.
+    """
+    rows = np.array([sample.row for sample in samples])
+    visibility = np.asarray(index.columns.visibility[rows])
+    points = transform_points(index.columns.keypoints[rows], matrices)
+    points[visibility == 0] = 0
+    flipped = np.array([sample.geometry.flipped for sample in samples])[:, None]
+    swap = index.schema.flip_indices
+    points = np.where(flipped[:, :, None], points[:, swap], points)
+    visibility = np.where(flipped, visibility[:, swap], visibility)
+    return points.astype(np.float32), visibility
+
+
+def crop_exact(
+    index: PoseIndex, row: int, input_size: tuple[int, int], warp: Warp
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cut out one instance as evaluation sees it.
+
+    Returns:
+        uint8 (height, width, 3) RGB and the float64 (2, 3) matrix from image to crop.
+
+    Raises:
+        DatasetError: the image is missing, broken or of another size than declared.
+    """
+    center, size = exact_boxes(index, np.array([row]), input_size)
+    matrix = crop_matrices(center, size, 0.0, input_size, warp)[0]
+    return warp_image(read_row_image(index, row), matrix, input_size), matrix
+
+
+def read_row_image(index: PoseIndex, row: int, reduce: int = 1) -> np.ndarray:
+    """Read the image of a row: uint8 (h, w, 3) RGB; DatasetError names the file."""
+    image = int(index.columns.image_index[row])
+    height, width = index.columns.image_size[image].tolist()
+    return read_image(index.image_file_at(image), (height, width), reduce=reduce)
+
+
+def change_pixels(crop: np.ndarray, pixels: Pixels) -> np.ndarray:
+    """Change colours and cover a rectangle of one crop, in place where possible.
+
+    Brightness multiplies, contrast stretches about the crop's mean luminance, saturation mixes
+    with the grey image; the three are one linear map of RGB.
+
+    Args:
+        crop: uint8 (h, w, 3) RGB.
+        pixels: what to do.
+
+    Returns:
+        uint8 (h, w, 3).
+    """
+    if pixels.changes_colour:
+        crop = cv2.transform(crop, _colour_matrix(crop, pixels), dst=crop)
+    if pixels.erase is not None:
+        height, width = crop.shape[:2]
+        x, y, w, h = pixels.erase
+        left, top = round(x * width), round(y * height)
+        right, bottom = round((x + w) * width), round((y + h) * height)
+        crop[top:bottom, left:right] = _MEAN_COLOUR
+    return crop
+
+
+def _colour_matrix(crop: np.ndarray, pixels: Pixels) -> np.ndarray:
+    grey = np.tile(_LUMINANCE, (3, 1))
+    mix = pixels.saturation * np.eye(3) + (1 - pixels.saturation) * grey
+    linear = pixels.brightness * pixels.contrast * mix
+    middle = float(np.dot(cv2.mean(crop)[:3], _LUMINANCE)) * pixels.brightness
+    return np.concatenate([linear, np.full((3, 1), (1 - pixels.contrast) * middle)], axis=1)
