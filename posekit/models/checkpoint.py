@@ -14,10 +14,19 @@ from torch import Tensor
 import posekit
 from posekit.errors import CheckpointError, ConfigError
 from posekit.models.build import build_model
-from posekit.models.checkpoint_file import FORMAT, HEADER, load_checkpoint
+from posekit.models.checkpoint_file import FORMAT, HEADER, load_checkpoint, read_description
 from posekit.models.files import atomic_file
 from posekit.models.pose_model import HeadSpec, PoseModel
 from posekit.schema import KeypointSchema
+
+__all__ = [
+    "check_schema",
+    "load_checkpoint",
+    "load_into",
+    "load_model",
+    "read_description",
+    "save_checkpoint",
+]
 
 
 def save_checkpoint(
