@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,7 +73,8 @@ def load_json(file: Path) -> Any:
 
 def read_csv_rows(file: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
     """Stream the non-empty rows of a CSV file as (line number from 1, cells without padding)."""
-    reader = csv.reader(read_text(file).splitlines(), delimiter=delimiter, strict=True)
+    text = io.StringIO(read_text(file), newline="")
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells):

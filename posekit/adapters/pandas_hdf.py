@@ -1,0 +1,191 @@
+"""Reads the label table of a pandas HDF5 file through h5py: no pandas, no PyTables, no unpickling.
+
+pandas writes column names as pickles into attributes. Only the opcodes that build lists, tuples,
+texts and whole numbers are understood here; a pickle that holds any other is refused unexecuted.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posekit.adapters.fields import Place
+from posekit.adapters.files import require_file
+
+_MARK = object()
+_TEXTS = {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING"}
+_TEXTS |= {"SHORT_BINSTRING", "INT", "LONG", "BININT", "BININT1", "BININT2", "LONG1"}
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": (), "MARK": _MARK}
+_PUTS = {"PUT", "BINPUT", "LONG_BINPUT"}
+_GETS = {"GET", "BINGET", "LONG_BINGET"}
+_FIXED_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+Frame = tuple[list[tuple[str, ...]], list[tuple[str, ...]], np.ndarray]
+
+
+def read_frame(file: Path) -> Frame:
+    """Read the one pandas frame in an HDF5 file, in its 'table' or its 'fixed' layout.
+
+    Returns:
+        column names as tuples of their levels, row names likewise, and float64 (rows, columns).
+
+    Raises:
+        DatasetError: not an HDF5 file, no frame or several, or a layout that is not understood.
+    """
+    import h5py  # noqa: PLC0415 - slow to import, few datasets need it
+
+    require_file(file)
+    place = Place(file)
+    try:
+        with h5py.File(file, "r") as store:
+            groups = [
+                node
+                for node in store.values()
+                if isinstance(node, h5py.Group) and "pandas_type" in node.attrs
+            ]
+            if len(groups) != 1:
+                place.fail(f"found {len(groups)} pandas frames, expected one")
+            group = groups[0]
+            frame = _table(group) if "table" in group else _fixed(group)
+            return _checked(frame, place)
+    # h5py raises errors of many kinds for a damaged file; ours pass through.
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError) as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        place.fail(f"not a readable pandas HDF5 file ({text})", "save it again, or use the CSV")
+
+
+def parse_names(data: bytes) -> Any:
+    """Give what a pickle of lists, tuples, texts and whole numbers says, without running it.
+
+    Raises:
+        ValueError: the pickle holds anything else, or is cut short.
+    """
+    stack: list[Any] = []
+    memo: dict[int, Any] = {}
+    for opcode, argument, _ in pickletools.genops(data):
+        if opcode.name == "STOP":
+            return stack.pop()
+        if opcode.name in {"PROTO", "FRAME"}:
+            continue
+        _apply(opcode.name, argument, stack, memo)
+    raise ValueError("the pickled names are cut short")
+
+
+def _apply(name: str, argument: Any, stack: list[Any], memo: dict[int, Any]) -> None:
+    if name in _TEXTS:
+        stack.append(argument)
+    elif name in _CONSTANTS:
+        stack.append(_CONSTANTS[name])
+    elif name in {"LIST", "TUPLE"}:
+        stack.append(list(_since_mark(stack)) if name == "LIST" else tuple(_since_mark(stack)))
+    elif name == "EMPTY_LIST":
+        stack.append([])
+    elif name in _FIXED_TUPLES:
+        count = _FIXED_TUPLES[name]
+        last_first = tuple(stack.pop() for _ in range(count))
+        stack.append(last_first[::-1])
+    elif name in {"APPEND", "APPENDS"}:
+        items = [stack.pop()] if name == "APPEND" else _since_mark(stack)
+        if not isinstance(stack[-1], list):
+            raise ValueError("the pickled names are damaged")
+        stack[-1].extend(items)
+    elif name in _PUTS:
+        memo[argument] = stack[-1]
+    elif name == "MEMOIZE":
+        memo[len(memo)] = stack[-1]
+    elif name in _GETS:
+        stack.append(memo[argument])
+    else:
+        raise ValueError(f"the pickled names hold the opcode {name}, which names do not need")
+
+
+def _since_mark(stack: list[Any]) -> list[Any]:
+    items: list[Any] = []
+    while (item := stack.pop()) is not _MARK:
+        items.append(item)
+    return items[::-1]
+
+
+def _table(group: Any) -> Frame:
+    table = group["table"]
+    rows = table[()]
+    blocks = sorted(
+        (name for name in rows.dtype.names if name.startswith("values_block_")),
+        key=lambda name: int(name.rsplit("_", 1)[1]),
+    )
+    columns: list[tuple[str, ...]] = []
+    for name in blocks:
+        columns += [_names(entry) for entry in parse_names(_bytes(table.attrs[f"{name}_kind"]))]
+    values = [_numbers(rows[name]).reshape(len(rows), -1) for name in blocks]
+    levels = [name for name in rows.dtype.names if name not in blocks and name != "index"]
+    if levels:
+        parts = [_texts(rows[name]) for name in levels]
+        index = list(zip(*parts, strict=True))
+    else:
+        index = [(text,) for text in _texts(rows["index"])]
+    return columns, index, np.concatenate(values, axis=1)
+
+
+def _fixed(group: Any) -> Frame:
+    index = _fixed_axis(group, "axis1")
+    columns = _fixed_axis(group, "axis0")
+    values = np.full((len(index), len(columns)), np.nan)
+    where = {name: position for position, name in enumerate(columns)}
+    for block in range(int(group.attrs["nblocks"])):
+        items = _fixed_axis(group, f"block{block}_items")
+        numbers = _numbers(group[f"block{block}_values"][()])
+        values[:, [where[item] for item in items]] = numbers.reshape(len(index), len(items))
+    return columns, index, values
+
+
+def _fixed_axis(group: Any, name: str) -> list[tuple[str, ...]]:
+    if name in group:
+        return [(text,) for text in _texts(group[name][()])]
+    levels: list[list[str]] = []
+    while f"{name}_level{len(levels)}" in group:
+        at = len(levels)
+        texts = _texts(group[f"{name}_level{at}"][()])
+        codes = group[f"{name}_label{at}"][()]
+        if codes.dtype.kind not in "iu" or (codes < 0).any():
+            raise ValueError(f"{name}: its codes are damaged")
+        levels.append([texts[int(code)] for code in codes])
+    if not levels:
+        raise ValueError(f"{name} is missing")
+    return list(zip(*levels, strict=True))
+
+
+def _checked(frame: Frame, place: Place) -> Frame:
+    columns, index, values = frame
+    if values.shape != (len(index), len(columns)):
+        place.fail(
+            f"found values of shape {values.shape} for {len(index)} rows and {len(columns)} columns"
+        )
+    return frame
+
+
+def _names(entry: Any) -> tuple[str, ...]:
+    if not isinstance(entry, tuple) or not all(isinstance(part, str) for part in entry):
+        raise ValueError(f"a column is named {entry!r:.60}, expected texts")
+    return entry
+
+
+def _numbers(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"the table holds {array.dtype}, expected numbers")
+    return array.astype(np.float64)
+
+
+def _texts(array: np.ndarray) -> list[str]:
+    return [
+        entry.decode("utf-8") if isinstance(entry, bytes) else str(entry)
+        for entry in np.asarray(array).tolist()
+    ]
+
+
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, np.ndarray):
+        value = value.tobytes()
+    return value.encode("latin-1") if isinstance(value, str) else bytes(value)
