@@ -1,0 +1,176 @@
+"""Makes one batch: asks the sampler what it holds, reads each image once, cuts out the crops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from posekit.codecs.warp import warp_image
+from posekit.data.augment import stream_key
+from posekit.data.batch import Failure, Packed
+from posekit.data.crops import (
+    HeadData,
+    Sample,
+    change_pixels,
+    draw_samples,
+    image_to_crop,
+    points_in_crops,
+)
+from posekit.data.images import read_image
+from posekit.data.sampler import MixedSampler, Slot
+from posekit.errors import DatasetError
+
+MAX_SUBSTITUTES = 16
+
+
+class PixelSource(Protocol):
+    """Gives the pixels that crops are cut from."""
+
+    def read(self, row: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
+        """Give pixels of the image of a row and where they lie in it.
+
+        Args:
+            row: row of the index.
+            scale: image pixels for each crop pixel; at 2 or more a smaller image will do.
+
+        Returns:
+            uint8 (h, w, 3) RGB and float64 (3,): factor f and shift (x, y) that take image pixels
+            to these: f * p + shift.
+
+        Raises:
+            DatasetError: the image is missing or broken.
+        """
+        ...
+
+
+class ImageFiles:
+    """Cuts crops from the image files; keeps the last decoded image.
+
+    Args:
+        head: the head's data.
+        reduce: decode JPEGs at 1/2, 1/4 or 1/8 where the crop is that much smaller.
+    """
+
+    def __init__(self, head: HeadData, reduce: bool = True):
+        self._index, self._reduce = head.index, reduce
+        self._key: tuple[int, int] | None = None
+        self._image = np.zeros((0, 0, 3), np.uint8)
+
+    def read(self, row: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
+        """Give the whole image; see `PixelSource`."""
+        by = next((by for by in (8, 4, 2) if self._reduce and scale >= by), 1)
+        image = int(self._index.columns.image_index[row])
+        if self._key != (image, by):
+            height, width = self._index.columns.image_size[image].tolist()
+            file = self._index.image_file_at(image)
+            self._image = read_image(file, (height, width), reduce=by)
+            self._key = (image, by)
+        shift = 0.5 / by - 0.5
+        return self._image, np.array([1 / by, shift, shift])
+
+
+class BatchMaker:
+    """Makes the batches of one process, any one at any time.
+
+    Args:
+        heads: the heads' data.
+        sampler: says what each batch holds; its sources are these heads.
+        sources: head -> where its pixels come from; the image files by default.
+    """
+
+    def __init__(
+        self,
+        heads: Sequence[HeadData],
+        sampler: MixedSampler,
+        sources: Mapping[str, PixelSource] | None = None,
+    ):
+        self._heads = {head.name: head for head in heads}
+        self._sampler = sampler
+        self._sources = {head.name: ImageFiles(head) for head in heads} | dict(sources or {})
+        self._keys = {head.name: stream_key(sampler.seed, head.index.name) for head in heads}
+
+    def make(self, step: int) -> Packed:
+        """Make the process's part of micro-batch `step`.
+
+        A record that cannot be read is replaced by the next one of its dataset that can, and
+        reported.
+
+        Raises:
+            DatasetError: a record and all its `MAX_SUBSTITUTES` substitutes are broken.
+        """
+        slots: dict[str, list[Slot]] = {}
+        for slot in self._sampler.batch(step):
+            slots.setdefault(slot.head, []).append(slot)
+        sizes = dict.fromkeys(self._heads[name].input_size for name in slots)
+        failures: list[Failure] = []
+        parts = []
+        for size in sizes:
+            names = [name for name in slots if self._heads[name].input_size == size]
+            count = sum(len(slots[name]) for name in names)
+            images = torch.empty((count, *size, 3), dtype=torch.uint8)
+            groups, start = [], 0
+            for name in names:
+                stop = start + len(slots[name])
+                group = self._fill(name, slots[name], images.numpy()[start:stop], failures)
+                groups.append({"head": name, "start": start, "stop": stop, **group})
+                start = stop
+            parts.append((images, groups))
+        return step, parts, failures
+
+    def _fill(
+        self, name: str, slots: list[Slot], images: np.ndarray, failures: list[Failure]
+    ) -> dict[str, Any]:
+        """Write the crops of one head's slots into `images`; give the rest of its group."""
+        head = self._heads[name]
+        samples = self._draw(name, slots)
+        matrices = image_to_crop([s.geometry for s in samples], head.input_size, head.warp)
+        image_of = head.index.columns.image_index[[slot.row for slot in slots]]
+        for i in np.argsort(image_of, kind="stable").tolist():
+            for slot in self._candidates(slots[i]):
+                if slot is not slots[i]:
+                    [samples[i]] = self._draw(name, [slot])
+                    geometry = [samples[i].geometry]
+                    matrices[i] = image_to_crop(geometry, head.input_size, head.warp)[0]
+                try:
+                    images[i] = self._crop(head, samples[i], matrices[i])
+                    break
+                except DatasetError as error:
+                    failures.append(Failure(name, slot.dataset, slot.row, str(error)))
+            else:
+                raise DatasetError(
+                    head.index.root,
+                    f"{MAX_SUBSTITUTES + 1} images of dataset '{head.index.name}' in a row cannot "
+                    f"be used; the last one: {failures[-1].message}",
+                )
+        points, visibility = points_in_crops(head.index, samples, matrices)
+        geometries = [sample.geometry for sample in samples]
+        return {
+            "points": points,
+            "visibility": visibility,
+            "rows": np.array([sample.row for sample in samples]),
+            "center": np.array([geometry.center for geometry in geometries]),
+            "size": np.array([geometry.size for geometry in geometries]),
+            "rotation": np.array([geometry.rotation_deg for geometry in geometries]),
+            "flipped": np.array([geometry.flipped for geometry in geometries]),
+        }
+
+    def _candidates(self, slot: Slot) -> Iterator[Slot]:
+        yield slot
+        for attempt in range(1, MAX_SUBSTITUTES + 1):
+            yield self._sampler.substitute(slot, attempt)
+
+    def _draw(self, name: str, slots: list[Slot]) -> list[Sample]:
+        rows = np.array([slot.row for slot in slots])
+        epochs = np.array([slot.epoch for slot in slots])
+        return draw_samples(self._heads[name], rows, epochs, self._keys[name])
+
+    def _crop(self, head: HeadData, sample: Sample, matrix: np.ndarray) -> np.ndarray:
+        scale = 1 / np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+        pixels, placement = self._sources[head.name].read(sample.row, float(scale))
+        factor, shift = placement[0], placement[1:]
+        linear = matrix[:, :2] / factor
+        moved = np.concatenate([linear, (matrix[:, 2] - linear @ shift)[:, None]], axis=1)
+        return change_pixels(warp_image(pixels, moved, head.input_size), sample.pixels)
