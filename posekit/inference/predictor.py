@@ -1,0 +1,378 @@
+"""Predictor: a model that answers about photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from posekit.catalog import BoxCard
+from posekit.codecs import (
+    crop_matrices,
+    crop_size_for,
+    inverse_crop_matrices,
+    transform_points,
+    warp_image,
+)
+from posekit.errors import CheckpointError, PredictionError, nearest
+from posekit.inference.fusion import fuse
+from posekit.inference.images import MAX_PIXELS, LoadedImage, is_one_image, load_images
+from posekit.inference.results import Poses
+from posekit.models import PoseModel, load_model, read_description
+
+ALL = "all"
+
+
+class HeadPoses(dict[str, Poses]):
+    """Every head's poses of the same instances; `fused` joins them."""
+
+    @property
+    def fused(self) -> Poses:
+        """The poses on the union skeleton; disagreement between heads lowers confidence."""
+        return fuse(self)
+
+    def __repr__(self) -> str:
+        return "\n".join(str(poses) for poses in self.values())
+
+
+@dataclass(frozen=True)
+class Work:
+    """Boxes of one image that wait for their prediction."""
+
+    image: LoadedImage
+    box_xywh: np.ndarray
+
+
+class Predictor:
+    """Predicts keypoints in images with the heads of a model.
+
+    Crops, forward pass and decoding are those of the evaluation, so that the same boxes give the
+    same keypoints. Heads that share input size, warp and box rule share crops and, if the backbone
+    has no experts, one backbone pass.
+
+    Args:
+        model: the model; put into evaluation mode on `device`.
+        boxes: head -> how crops are made around boxes; the usual rule (1.25, aspect kept) for
+            heads that are not named.
+        device: "cpu", "cuda", ...; None takes an accelerator if there is one.
+        batch_size: crops in one forward pass.
+        flip_test: average with the mirrored crop, as most protocols do; twice the time.
+        max_pixels: larger images are refused.
+    """
+
+    def __init__(
+        self,
+        model: PoseModel,
+        boxes: Mapping[str, BoxCard] | None = None,
+        *,
+        device: str | torch.device | None = None,
+        batch_size: int = 32,
+        flip_test: bool = False,
+        max_pixels: int = MAX_PIXELS,
+    ):
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
+        self.model = model.to(self.device).eval()
+        self.boxes = {name: (boxes or {}).get(name, BoxCard()) for name in model.head_names}
+        self.batch_size, self.flip_test, self.max_pixels = batch_size, flip_test, max_pixels
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the model's heads."""
+        return self.model.head_names
+
+    def predict(self, images: Any, boxes: Any = None, head: str | None = None) -> Poses | HeadPoses:
+        """Predict the keypoints of every box in one or many images.
+
+        Args:
+            images: a path, array (H, W, 3) uint8 RGB, PIL image or tensor (3, H, W), or several
+                of them; see `posekit.inference.images.load_image`.
+            boxes: x, y, width, height in pixels: (4,) or (N, 4) for one image, a sequence with one
+                such array (or None) per image for several. None is the whole image. A box may
+                reach beyond its image but must touch it; an image without boxes gives no poses.
+            head: name of a head; None if the model has only one; "all" for every head.
+
+        Returns:
+            Poses, or with head="all" a mapping head -> Poses with the property `fused`.
+
+        Raises:
+            PredictionError: an unknown head, boxes of a wrong number or form, an unusable image.
+            DatasetError: an image file that is missing or damaged.
+        """
+        heads = self.choose(head)
+        one = is_one_image(images)
+        sequence = [images] if one else list(images)
+        given = [boxes] if one else _one_per_image(boxes, len(sequence))
+        loaded = load_images(sequence, self.max_pixels)
+        work = (Work(image, check_boxes(b, image)) for image, b in zip(loaded, given, strict=True))
+        collected = HeadPoses(self._collect(work, heads))
+        return collected if head == ALL else collected[heads[0]]
+
+    def stream(
+        self, work: Iterable[Work], head: str | None = None
+    ) -> Iterator[tuple[LoadedImage, dict[str, Poses]]]:
+        """Give the poses image after image while images come in, at constant memory.
+
+        Crops of several images fill one batch; images wait only until their batch is full.
+
+        Args:
+            work: images with their boxes (N, 4), as from `check_boxes`.
+            head: as in `predict`.
+        """
+        heads = self.choose(head)
+        waiting: list[Work] = []
+        count = 0
+        for item in work:
+            waiting.append(item)
+            count += len(item.box_xywh)
+            if count >= self.batch_size or len(waiting) >= 4 * self.batch_size:
+                yield from self._finish(waiting, heads)
+                waiting, count = [], 0
+        if waiting:
+            yield from self._finish(waiting, heads)
+
+    def choose(self, head: str | None) -> tuple[str, ...]:
+        """Give the heads that a `head` argument names; PredictionError lists those there are."""
+        if head == ALL:
+            return self.heads
+        if head is None and len(self.heads) == 1:
+            return self.heads
+        names = ", ".join((*self.heads, ALL))
+        if head is None:
+            raise PredictionError(f"this model has several heads; choose one with head= ({names})")
+        if head not in self.heads:
+            raise PredictionError(
+                f"this model has no head '{head}'{nearest(head, self.heads)} (heads: {names})"
+            )
+        return (head,)
+
+    def _collect(self, work: Iterable[Work], heads: tuple[str, ...]) -> dict[str, Poses]:
+        parts: dict[str, list[Poses]] = {name: [] for name in heads}
+        chosen = ALL if len(heads) > 1 else heads[0]
+        for _, poses in self.stream(work, chosen):
+            for name in heads:
+                parts[name].append(poses[name])
+        return {
+            name: join(parts[name]) or self._empty(name) for name in heads
+        }  # no image: no poses
+
+    def _empty(self, head: str) -> Poses:
+        return _poses(head, self.model, np.zeros((0, 4)), (), ())
+
+    def _finish(
+        self, waiting: list[Work], heads: tuple[str, ...]
+    ) -> Iterator[tuple[LoadedImage, dict[str, Poses]]]:
+        answers = self._answer(waiting, heads)
+        start = 0
+        for item in waiting:
+            stop = start + len(item.box_xywh)
+            result = {}
+            for name in heads:
+                points, scores = answers[name]
+                blank = _poses(
+                    name, self.model, item.box_xywh, (item.image.name,), (item.image.size,)
+                )
+                blank.keypoints[:] = points[start:stop]
+                blank.scores[:] = scores[start:stop]
+                result[name] = blank
+            yield item.image, result
+            start = stop
+
+    def _answer(
+        self, waiting: list[Work], heads: tuple[str, ...]
+    ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Give each head's points in the images and scores for all boxes of the images."""
+        source = [(item.image.pixels, box) for item in waiting for box in item.box_xywh]
+        answers = {}
+        for group in self._by_geometry(heads):
+            chunks: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in group}
+            for start in range(0, len(source), self.batch_size):
+                part = source[start : start + self.batch_size]
+                for name, answer in self._forward(part, group).items():
+                    chunks[name].append(answer)
+            for name in group:
+                k = len(self.model.head(name).schema)
+                points = [p for p, _ in chunks[name]] or [np.zeros((0, k, 2))]
+                scores = [s for _, s in chunks[name]] or [np.zeros((0, k))]
+                answers[name] = np.concatenate(points), np.concatenate(scores)
+        return answers
+
+    def _by_geometry(self, heads: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """Group heads whose crops are the same; with experts each head goes alone."""
+        groups: dict[Any, list[str]] = {}
+        for name in heads:
+            head, box = self.model.head(name), self.boxes[name]
+            expert = name if self.model.expert_of else ""
+            key = (head.input_size, head.codec.warp, box.padding, box.keep_aspect, expert)
+            groups.setdefault(key, []).append(name)
+        return [tuple(group) for group in groups.values()]
+
+    def _forward(
+        self, source: Sequence[tuple[np.ndarray, np.ndarray]], heads: tuple[str, ...]
+    ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        first, rule = self.model.head(heads[0]), self.boxes[heads[0]]
+        boxes = np.array([box for _, box in source], dtype=np.float64)
+        center = boxes[:, :2] + boxes[:, 2:] / 2
+        size = crop_size_for(boxes[:, 2:], first.input_size, rule.padding, rule.keep_aspect)
+        warp = first.codec.warp
+        matrices = crop_matrices(center, size, 0.0, first.input_size, warp)
+        crops = np.stack(
+            [
+                warp_image(pixels, matrix, first.input_size)
+                for (pixels, _), matrix in zip(source, matrices, strict=True)
+            ]
+        )
+        back = inverse_crop_matrices(center, size, 0.0, first.input_size, warp)
+        answers = {}
+        for name, (points, scores) in self.decode_crops(crops, heads).items():
+            answers[name] = transform_points(points, back), scores
+        return answers
+
+    def decode_crops(
+        self, crops: np.ndarray, heads: Sequence[str]
+    ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Give each head's points (B, K, 2) in crop pixels and scores (B, K).
+
+        Args:
+            crops: uint8 (B, h, w, 3) RGB, made for these heads' input size and warp.
+            heads: heads that may share one backbone pass.
+        """
+        with torch.inference_mode():
+            images = self.model.normalise(torch.from_numpy(crops).to(self.device))
+            maps = self._maps(images, heads)
+            mirrored = self._maps(images.flip(-1), heads) if self.flip_test else {}
+            answers = {}
+            for name in heads:
+                head = self.model.head(name)
+                heat = maps[name]
+                if name in mirrored:
+                    flip = head.schema.flip_indices.copy()
+                    heat = head.codec.average_flipped(heat, mirrored[name], flip)
+                points, scores = head.codec.decode(heat)
+                answers[name] = points.cpu().numpy(), scores.cpu().numpy()
+        return answers
+
+    def _maps(self, images: Tensor, heads: Sequence[str]) -> dict[str, Tensor]:
+        features = self.model.features(images, [(heads[0], slice(0, len(images)))])
+        return {
+            name: self.model.head(name).codec.to_heatmap(self.model.run_head(name, features))
+            for name in heads
+        }
+
+
+def load(path: str | Path, **settings: Any) -> Predictor:
+    """Load a model for prediction from a checkpoint or a run folder.
+
+    Args:
+        path: a .safetensors file of posekit, or a run folder (its last model is taken).
+        settings: device, batch_size, flip_test, max_pixels; see Predictor.
+
+    Raises:
+        CheckpointError: there is no model, or it cannot be loaded.
+    """
+    file = Path(path).expanduser()
+    if file.is_dir():
+        inside = file / "checkpoints" / "last.safetensors"
+        if not inside.is_file():
+            raise CheckpointError(
+                f"{file}: found no checkpoints/last.safetensors in this folder, expected a run "
+                "folder or a .safetensors file"
+            )
+        file = inside
+    stored = read_description(file).get("boxes") or {}
+    boxes = {name: BoxCard.model_validate(rule) for name, rule in stored.items()}
+    return Predictor(load_model(file), boxes, **settings)
+
+
+def check_boxes(boxes: Any, image: LoadedImage) -> np.ndarray:
+    """Give an image's boxes as float64 (N, 4) x, y, width, height; None is the whole image.
+
+    Raises:
+        PredictionError: another shape, a box without extent, not finite, or outside the image.
+    """
+    height, width = image.size
+    if boxes is None:
+        return np.array([[0.0, 0.0, width, height]])
+    try:
+        array = np.asarray(boxes, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.zeros((0, 0))
+    if array.size == 0 and (array.ndim == 1 or array.shape[-1] == 4):
+        return np.zeros((0, 4))
+    array = np.atleast_2d(array)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise PredictionError(
+            f"{image.name}: found boxes of shape {np.shape(boxes)}, expected (N, 4): x, y, width, "
+            "height in pixels"
+        )
+    for i, (x, y, w, h) in enumerate(array):
+        where = f"{image.name}, box {i} (x {x:g}, y {y:g}, width {w:g}, height {h:g})"
+        if not np.isfinite(array[i]).all() or w <= 0 or h <= 0:
+            raise PredictionError(f"{where}: expected finite numbers and a positive size")
+        if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+            raise PredictionError(
+                f"{where}: it lies outside the image of {width} x {height} pixels; boxes are x, y, "
+                "width, height, not two corners"
+            )
+    return array
+
+
+def join(parts: Sequence[Poses]) -> Poses | None:
+    """Join the poses of several sets of images into one; None if there are no parts."""
+    if not parts:
+        return None
+    shift = np.cumsum([0, *(len(part.image_names) for part in parts)])
+    index = [part.image_index + shift[i] for i, part in enumerate(parts)]
+    tracked = all(part.track_id is not None for part in parts)
+    return Poses(
+        head=parts[0].head,
+        schema=parts[0].schema,
+        keypoints=np.concatenate([part.keypoints for part in parts]),
+        scores=np.concatenate([part.scores for part in parts]),
+        box_xywh=np.concatenate([part.box_xywh for part in parts]),
+        box_scores=np.concatenate([part.box_scores for part in parts]),
+        image_index=np.concatenate(index),
+        image_names=tuple(name for part in parts for name in part.image_names),
+        image_sizes=tuple(size for part in parts for size in part.image_sizes),
+        track_id=np.concatenate([np.asarray(p.track_id) for p in parts]) if tracked else None,
+    )
+
+
+def _poses(
+    head: str,
+    model: PoseModel,
+    box_xywh: np.ndarray,
+    names: tuple[str, ...],
+    sizes: tuple[tuple[int, int], ...],
+) -> Poses:
+    """Give the poses of one image's boxes, their keypoints still to be filled in."""
+    schema, n = model.head(head).schema, len(box_xywh)
+    return Poses(
+        head=head,
+        schema=schema,
+        keypoints=np.zeros((n, len(schema), 2)),
+        scores=np.zeros((n, len(schema)), dtype=np.float32),
+        box_xywh=box_xywh,
+        box_scores=np.ones(n),
+        image_index=np.zeros(n, dtype=np.int64),
+        image_names=names,
+        image_sizes=sizes,
+    )
+
+
+def _one_per_image(boxes: Any, count: int) -> list[Any]:
+    if boxes is None:
+        return [None] * count
+    given = list(boxes)
+    if len(given) != count:
+        raise PredictionError(
+            f"found boxes for {len(given)} images, expected one array (or None) for each of the "
+            f"{count} images"
+        )
+    return given
