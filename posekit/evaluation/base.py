@@ -30,6 +30,8 @@ class Predictions:
         input_area: float64 (N,): area of the padded, aspect-fixed crop in image pixels, which
             OKS-NMS takes as the instance's area.
         has_box: False if no box was given (a predictions file may leave it out).
+        left_out: (image id, instance id) of annotated instances that could not be cropped, such as
+            those with an empty box; point metrics leave them out, OKS counts them as missed.
     """
 
     keypoints: np.ndarray
@@ -41,9 +43,10 @@ class Predictions:
     category_id: np.ndarray
     input_area: np.ndarray
     has_box: bool = True
+    left_out: frozenset[tuple[Any, Any]] = frozenset()
 
     def __post_init__(self) -> None:
-        lengths = {f.name: len(getattr(self, f.name)) for f in fields(self) if f.name != "has_box"}
+        lengths = {name: len(getattr(self, name)) for name in _ARRAYS}
         if len(set(lengths.values())) > 1:
             raise PredictionError(f"predictions of different lengths: {lengths}")
 
@@ -72,7 +75,7 @@ class Predictions:
                 )
 
 
-_ARRAYS = [f.name for f in fields(Predictions) if f.name != "has_box"]
+_ARRAYS = [f.name for f in fields(Predictions) if f.name not in {"has_box", "left_out"}]
 
 
 @dataclass(frozen=True)
@@ -122,17 +125,23 @@ def evaluated_rows(truth: InstanceColumns) -> np.ndarray:
     return np.flatnonzero((truth.num_labelled > 0) & ~np.asarray(truth.is_crowd))
 
 
-def join_by_instance(truth: InstanceColumns, predictions: Predictions) -> np.ndarray:
+def join_by_instance(
+    truth: InstanceColumns, predictions: Predictions
+) -> tuple[np.ndarray, np.ndarray]:
     """Find for every evaluated instance its prediction.
 
     Returns:
-        int64 (n,): rows of `predictions`, in the order of `evaluated_rows(truth)`.
+        int64 (n,), int64 (n,): rows of the truth (`evaluated_rows` without those that the
+        predictions list as left out) and the rows of `predictions` that belong to them.
 
     Raises:
         PredictionError: an instance has no prediction, or an id stands for several.
     """
     rows = evaluated_rows(truth)
     true_keys = _keys(truth.image_id[truth.image_index[rows]], truth.instance_id[rows])
+    if predictions.left_out:
+        kept = [i for i, key in enumerate(true_keys) if key not in predictions.left_out]
+        rows, true_keys = rows[kept], [true_keys[i] for i in kept]
     _refuse_repeats(true_keys, "annotated instance", truth.instance_id[rows])
     keys = _keys(predictions.image_id, predictions.instance_id)
     _refuse_repeats(keys, "prediction", predictions.instance_id)
@@ -147,7 +156,7 @@ def join_by_instance(truth: InstanceColumns, predictions: Predictions) -> np.nda
             f"{show_id(truth.image_id[truth.image_index[first]])}; is it the predictions file of "
             "this split?"
         )
-    return found
+    return rows, found
 
 
 def exact_points(points: np.ndarray) -> np.ndarray:
@@ -176,18 +185,6 @@ def exact_points(points: np.ndarray) -> np.ndarray:
 def show_id(value: Any) -> str:
     """Give an id as a person writes it."""
     return value.decode() if isinstance(value, bytes) else str(value)
-
-
-@dataclass(frozen=True)
-class Truth:
-    """An InstanceColumns with what evaluators need of it in float64."""
-
-    columns: InstanceColumns
-
-    @property
-    def keypoints(self) -> np.ndarray:
-        """float64 (N, K, 2)."""
-        return exact_points(self.columns.keypoints)
 
 
 def protocol_dict(protocol: Protocol, schema: KeypointSchema) -> dict[str, Any]:

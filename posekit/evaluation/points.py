@@ -11,7 +11,6 @@ from posekit.data.columns import InstanceColumns
 from posekit.errors import ConfigError, PredictionError
 from posekit.evaluation.base import (
     Predictions,
-    evaluated_rows,
     exact_points,
     join_by_instance,
     show_id,
@@ -63,8 +62,7 @@ def join(
             keypoints, or nothing labelled at all.
     """
     predictions.check(schema)
-    found = join_by_instance(truth, predictions)
-    rows = evaluated_rows(truth)
+    rows, found = join_by_instance(truth, predictions)
     points = Points(
         schema=schema,
         truth=truth,

@@ -1,0 +1,128 @@
+"""Predictions files: posekit's own, COCO results and MPII's .mat, written and read."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+
+from posekit.data.columns import InstanceColumns
+from posekit.errors import PosekitError
+from posekit.evaluation.base import Predictions
+from posekit.evaluation.oks import part_columns, sigmas_of
+from posekit.evaluation.oks_nms import rank
+from posekit.evaluation.protocol import OksProtocol, Protocol
+from posekit.schema import KeypointSchema
+
+PREDICTIONS_FILE = "predictions.json"
+_PART_FIELDS = {"body": "keypoints", "foot": "foot_kpts", "face": "face_kpts"}
+_PART_FIELDS |= {"lefthand": "lefthand_kpts", "righthand": "righthand_kpts"}
+
+
+def write_predictions(file: Path, predictions: Predictions) -> Path:
+    """Write posekit's own file: one record a line in a JSON list, nothing rounded.
+
+    Fields: id, image_id, category_id, bbox [x, y, w, h], bbox_score, keypoints [[x, y, score]],
+    input_area. `read_predictions` gives back the same arrays.
+    """
+    joined = np.concatenate([predictions.keypoints, predictions.scores[..., None]], axis=2)
+    records = (
+        {
+            "id": plain_id(predictions.instance_id[i]),
+            "image_id": plain_id(predictions.image_id[i]),
+            "category_id": int(predictions.category_id[i]),
+            "bbox": predictions.box_xywh[i].tolist(),
+            "bbox_score": float(predictions.box_scores[i]),
+            "keypoints": joined[i].tolist(),
+            "input_area": float(predictions.input_area[i]),
+        }
+        for i in range(len(predictions))
+    )
+    return write_json_list(file, records)
+
+
+def write_submission(
+    folder: Path,
+    predictions: Predictions,
+    truth: InstanceColumns,
+    schema: KeypointSchema,
+    protocol: Protocol,
+) -> list[Path]:
+    """Write the files of an evaluation: predictions.json and the official one, if there is one.
+
+    OKS sets get results.json in COCO's results format, rescored and after NMS, ready for a test
+    server; sets that come with head sizes (MPII) get pred.mat.
+    """
+    files = [write_predictions(folder / PREDICTIONS_FILE, predictions)]
+    if isinstance(protocol, OksProtocol):
+        records = coco_results(predictions, schema, protocol)
+        files.append(write_json_list(folder / "results.json", records))
+    elif "head_size" in truth.extras:
+        files.append(write_mpii_mat(folder / "pred.mat", predictions, truth))
+    return files
+
+
+def coco_results(
+    predictions: Predictions, schema: KeypointSchema, protocol: OksProtocol
+) -> Iterable[dict[str, Any]]:
+    """Yield COCO result records: rescored, after NMS, keypoints as flat x, y, score.
+
+    A whole-body protocol's parts go to the fields that its test server expects.
+    """
+    ranked = rank(predictions, sigmas_of(schema, protocol), protocol)
+    left = ranked.predictions
+    joined = np.concatenate([left.keypoints, left.scores[..., None]], axis=2)
+    parts = {
+        _PART_FIELDS.get(name, name): part_columns(schema, first, last)
+        for name, (first, last) in getattr(protocol, "parts", {}).items()
+    } or {"keypoints": slice(None)}
+    for i in range(len(left)):
+        record = {
+            "image_id": plain_id(left.image_id[i]),
+            "category_id": int(left.category_id[i]),
+            "score": float(ranked.score[i]),
+        }
+        record |= {field: joined[i, channels].ravel().tolist() for field, channels in parts.items()}
+        if protocol.detection_area == "box" and left.has_box:
+            record["bbox"] = left.box_xywh[i].tolist()
+        yield record
+
+
+def write_mpii_mat(file: Path, predictions: Predictions, truth: InstanceColumns) -> Path:
+    """Write MPII's `preds` (N, K, 2), 1-based pixels, in the order of the annotation file."""
+    position = {int(i): row for row, i in enumerate(truth.instance_id)}
+    preds = np.full((len(truth), *predictions.keypoints.shape[1:]), -1.0)
+    for instance, points in zip(predictions.instance_id, predictions.keypoints, strict=True):
+        preds[position[int(instance)]] = points + 1
+    temporary = file.with_name(file.name + ".part")
+    with temporary.open("wb") as stream:
+        scipy.io.savemat(stream, {"preds": preds})
+    os.replace(temporary, file)
+    return file
+
+
+def write_json_list(file: Path, records: Iterable[dict[str, Any]]) -> Path:
+    """Write a JSON list with one record a line, atomically; PosekitError if it cannot be."""
+    temporary = file.with_name(file.name + ".part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write("[")
+            for number, record in enumerate(records):
+                stream.write(("," if number else "") + "\n" + json.dumps(record))
+            stream.write("\n]\n")
+        os.replace(temporary, file)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise PosekitError(f"{file}: cannot be written ({error.strerror})") from None
+    return file
+
+
+def plain_id(value: Any) -> int | str:
+    """Give an id as JSON writes it."""
+    return value.decode() if isinstance(value, bytes) else int(value)
