@@ -1,1 +1,44 @@
-"""Inference of posekit."""
+"""Prediction on photographs and videos, export, and what reads both.
+
+Names are imported when they are first used, so that the runtime for exported models
+(`posekit.inference.runtime`) works without torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from posekit.inference.fusion import fuse, union_schema
+    from posekit.inference.images import LoadedImage, load_image
+    from posekit.inference.predictor import HeadPoses, Predictor, load
+    from posekit.inference.results import Poses
+
+_HOME = {
+    "HeadPoses": "predictor",
+    "LoadedImage": "images",
+    "Poses": "results",
+    "Predictor": "predictor",
+    "fuse": "fusion",
+    "load": "predictor",
+    "load_image": "images",
+    "union_schema": "fusion",
+}
+
+__all__ = [
+    "HeadPoses",
+    "LoadedImage",
+    "Poses",
+    "Predictor",
+    "fuse",
+    "load",
+    "load_image",
+    "union_schema",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
