@@ -30,3 +30,21 @@ def reference(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def shared_data(shared: Path) -> Path:
     return shared / "data"
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Two tiny datasets with cards; gives a function from training settings to a Recipe."""
+    from posekit.recipe import recipe_from_dict  # noqa: PLC0415
+    from tiny import SCHEMAS, tiny_recipe, write_card, write_dataset  # noqa: PLC0415
+
+    monkeypatch.setenv("POSEKIT_CARDS", str(tmp_path / "cards"))
+    monkeypatch.setenv("POSEKIT_CACHE", str(tmp_path / "cache"))
+    for name in SCHEMAS:
+        write_dataset(tmp_path / "data", name)
+        write_card(tmp_path / "cards", name)
+
+    def make(out: str = "run", **training):
+        return recipe_from_dict(tiny_recipe(tmp_path / "data", tmp_path / out, **training))
+
+    return make

@@ -1,6 +1,15 @@
-"""What the commands do, in Python: train, plan, evaluate, quickstart."""
+"""What the commands do, in Python: train, plan, evaluate, compare."""
 
+from posekit.engine.alone import compare_heads, train_alone
 from posekit.engine.evaluate import evaluate_run
-from posekit.engine.train import RunResult, plan, train
+from posekit.engine.train import Plan, RunResult, plan, train
 
-__all__ = ["RunResult", "evaluate_run", "plan", "train"]
+__all__ = [
+    "Plan",
+    "RunResult",
+    "compare_heads",
+    "evaluate_run",
+    "plan",
+    "train",
+    "train_alone",
+]

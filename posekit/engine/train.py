@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import resource
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 
 from posekit.data.index import PoseIndex
-from posekit.data.loader import Batch, HeadData, MixedLoader
-from posekit.data.sampler import MixedSampler
+from posekit.data.loader import HeadData, MixedLoader
+from posekit.data.sampler import MixedSampler, Source
 from posekit.engine.evaluate import RunEvaluator, evaluate_run
 from posekit.engine.setup import HeadSetup, build_losses, build_run_model, read_heads
 from posekit.models import PoseModel
@@ -51,7 +53,7 @@ class Plan:
     Attributes:
         steps: optimizer steps; epoch_steps: of one pass over all training splits together.
         processes: the number of processes the plan is for.
-        shown: head -> (trainable instances, samples of the whole run).
+        shown: head -> (trainable instances, samples of the whole run, all processes).
         skipped: head -> reason -> instances that training leaves out.
         step_s: seconds of a step; total_s: of the run, without evaluation.
         memory_mib: peak memory of the device (GPU) or of this process (CPU).
@@ -69,6 +71,10 @@ class Plan:
     memory_mib: float
     device: str
     parameters: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain values for JSON."""
+        return dataclasses.asdict(self)
 
 
 def train(
@@ -120,7 +126,7 @@ def plan(recipe: Recipe | str | Path, overrides: Iterable[str] = (), dry_steps: 
     run = _prepare(recipe, Silent())
     trainer = run.trainer(None, None)
     steps, epoch_steps = run_length(recipe, run.instances, run.accelerator.num_processes)
-    batches = run.batches(0)
+    batches = run.loader.batches(0)
     seconds = []
     for _ in range(dry_steps):
         micro = [next(batches) for _ in range(recipe.training.accumulate)]
@@ -128,12 +134,12 @@ def plan(recipe: Recipe | str | Path, overrides: Iterable[str] = (), dry_steps: 
         trainer.train_step([batch.to(run.accelerator.device) for batch in micro])
         seconds.append(time.perf_counter() - begun)
     step_s = sorted(seconds)[len(seconds) // 2]
-    shown = run.sampler.plan(steps * recipe.training.accumulate)
+    shown = run.loader.sampler.plan(steps * recipe.training.accumulate)
     return Plan(
         steps=steps,
         epoch_steps=epoch_steps if recipe.training.epochs is not None else run.epoch_steps,
         processes=run.accelerator.num_processes,
-        shown={name: (len(run.indices[name].trainable), shown[name]) for name in run.heads},
+        shown={name: (len(run.indices[name].trainable), shown[name][0]) for name in run.heads},
         skipped={
             name: {reason: n for reason, n in index.skipped.items() if n}
             for name, index in run.indices.items()
@@ -159,7 +165,7 @@ class _Run:
     heads: dict[str, HeadSetup]
     indices: dict[str, PoseIndex]
     model: PoseModel
-    sampler: MixedSampler
+    loader: MixedLoader
     accelerator: Accelerator
     listener: Listener
 
@@ -176,31 +182,10 @@ class _Run:
             training.batch_size * training.accumulate * self.accelerator.num_processes
         )
 
-    def batches(self, start: int) -> Iterator[Batch]:
-        """Give this process's micro-batches from number `start` on."""
-        data = {
-            name: HeadData(
-                index=self.indices[name],
-                input_size=head.spec.input_size,
-                warp=self.model.head(name).codec.warp,
-                augmentation=self.recipe.head_augmentation(name),
-            )
-            for name, head in self.heads.items()
-        }
-        return iter(
-            MixedLoader(
-                data,
-                self.sampler,
-                seed=self.recipe.training.seed,
-                workers=self.recipe.data.workers,
-                start_step=start,
-                cache=self.recipe.data.cache,
-            )
-        )
-
     def trainer(self, folder: RunFolder | None, evaluate) -> Trainer:
         """Give the loop over these parts."""
-        data = TrainingSet(self.batches, self.instances, build_losses(self.model, self.heads))
+        losses = build_losses(self.model, self.heads)
+        data = TrainingSet(self.loader.batches, self.instances, losses)
         return Trainer(
             self.recipe, self.model, data, self.accelerator, self.listener, folder, evaluate
         )
@@ -211,19 +196,32 @@ def _prepare(recipe: Recipe, listener: Listener) -> _Run:
     heads = read_heads(recipe)
     indices = {name: head.train_index() for name, head in heads.items()}
     model = build_run_model(recipe, heads)
-    sampling = recipe.data.sampling
+    data = {
+        name: HeadData(
+            index=indices[name],
+            input_size=head.spec.input_size,
+            warp=model.head(name).codec.warp,
+            augmentation=recipe.head_augmentation(name),
+        )
+        for name, head in heads.items()
+    }
     sampler = MixedSampler(
-        {name: len(index.trainable) for name, index in indices.items()},
-        batch_size=recipe.training.batch_size,
+        [Source(name, index.name, index.trainable) for name, index in indices.items()],
+        recipe.data.sampling,
+        recipe.training.batch_size,
         seed=recipe.training.seed,
-        strategy=sampling.strategy,
-        temperature=sampling.temperature,
-        weights=sampling.weights,
         world_size=accelerator.num_processes,
         rank=accelerator.process_index,
     )
+    loader = MixedLoader(
+        data,
+        sampler,
+        workers=recipe.data.workers,
+        cache=recipe.data.cache,
+        pin_memory=accelerator.device.type == "cuda",
+    )
     quiet = listener if accelerator.is_main_process else Silent()
-    return _Run(recipe, heads, indices, model, sampler, accelerator, quiet)
+    return _Run(recipe, heads, indices, model, loader, accelerator, quiet)
 
 
 def _peak_memory_mib(device: torch.device) -> float:

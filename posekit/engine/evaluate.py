@@ -1,0 +1,209 @@
+"""Evaluate the heads of a run or of a model, each by its dataset's protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from posekit.data.index import PoseIndex
+from posekit.engine.setup import HeadSetup, read_heads
+from posekit.errors import CheckpointError, ConfigError, nearest
+from posekit.evaluation.base import Predictions, Scores
+from posekit.evaluation.baseline import MeanPose
+from posekit.evaluation.pck import evaluate_pck
+from posekit.evaluation.pictures import write_best_worst
+from posekit.evaluation.protocol import PckProtocol
+from posekit.evaluation.registry import evaluate, protocol_of
+from posekit.evaluation.report import write_report
+from posekit.evaluation.runner import evaluate_model, write_results
+from posekit.models import PoseModel, load_model
+from posekit.models.checkpoint import read_description
+from posekit.recipe import Recipe, load_recipe, recipe_from_dict
+from posekit.training.events import HeadResult
+
+YARDSTICK = "PCK@0.1"
+"""A common measure of all heads: share of points within 0.1 of the box's long side."""
+
+
+@dataclass(frozen=True)
+class HeadEvaluation:
+    """One head's evaluation.
+
+    Attributes:
+        scores: by the dataset's protocol.
+        predictions: what was scored.
+        baseline: the mean pose, scored likewise.
+        yardstick, baseline_yardstick: `YARDSTICK` of both.
+    """
+
+    scores: Scores
+    predictions: Predictions
+    baseline: Scores
+    yardstick: float
+    baseline_yardstick: float
+
+    @property
+    def result(self) -> HeadResult:
+        """The numbers as a run's log keeps them."""
+        return head_result(self.scores)
+
+
+def head_result(scores: Scores) -> HeadResult:
+    """Give scores in the form that a run's log keeps."""
+    return HeadResult(dict(scores.metrics), scores.headline, scores.lower_is_better)
+
+
+class RunEvaluator:
+    """Evaluates the heads of a recipe on their evaluation splits.
+
+    Args:
+        recipe: the run's recipe.
+        heads: its heads with cards read.
+        only: names of the heads to evaluate; all that have an evaluation split if left out.
+        settings: protocol settings laid over the recipe's and the cards'.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        heads: Mapping[str, HeadSetup],
+        only: Sequence[str] | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ):
+        self.recipe, self.settings = recipe, dict(settings or {})
+        for name in only or ():
+            if name not in heads:
+                raise ConfigError(
+                    f"no head named '{name}'{nearest(name, heads)} (heads: {', '.join(heads)})"
+                )
+        chosen = heads if only is None else {name: heads[name] for name in only}
+        self.heads = {name: head for name, head in chosen.items() if head.recipe.evaluate}
+        self._indices: dict[str, PoseIndex] = {}
+
+    def index(self, name: str) -> PoseIndex:
+        """Open a head's evaluation split (once)."""
+        if name not in self._indices:
+            head = self.heads[name]
+            self._indices[name] = head.index(str(head.recipe.evaluate))
+        return self._indices[name]
+
+    def head_results(self, model: PoseModel, step: int) -> dict[str, HeadResult]:
+        """Score every head of a model; the numbers alone, for a run's log."""
+        return {name: head_result(self.score(model, name)[0]) for name in self.heads}
+
+    def score(self, model: PoseModel, name: str) -> tuple[Scores, Predictions]:
+        """Run a head over its evaluation split and score it."""
+        was_training = model.training
+        try:
+            return evaluate_model(
+                model.eval(),
+                name,
+                self.index(name),
+                settings=self._protocol_settings(name),
+                batch_size=self.recipe.evaluation.batch_size,
+            )
+        finally:
+            model.train(was_training)
+
+    def evaluate(self, model: PoseModel, name: str) -> HeadEvaluation:
+        """Score a head and, beside it, the mean pose of its training split."""
+        scores, predictions = self.score(model, name)
+        index = self.index(name)
+        mean_pose = MeanPose.fit(self.heads[name].train_index())
+        constant = mean_pose.predict(index, like=predictions)
+        protocol = protocol_of(index.card, self._protocol_settings(name))
+        baseline = evaluate(index.card, index.columns, constant, protocol)
+        return HeadEvaluation(
+            scores,
+            predictions,
+            baseline,
+            yardstick(index, predictions),
+            yardstick(index, constant),
+        )
+
+    def _protocol_settings(self, name: str) -> dict[str, Any]:
+        return {**self.recipe.evaluation.protocol, **self.settings}
+
+
+def yardstick(index: PoseIndex, predictions: Predictions) -> float:
+    """Give `YARDSTICK` of predictions: comparable between heads, whatever their own protocol."""
+    protocol = PckProtocol(normalisers={"PCK": "box_long_side"}, thresholds=(0.1,))
+    scores = evaluate_pck(index.columns, predictions, index.schema, protocol)
+    return scores.metrics[YARDSTICK]
+
+
+def evaluate_run(
+    run: str | Path,
+    *,
+    model: PoseModel | None = None,
+    evaluator: RunEvaluator | None = None,
+    only: Sequence[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    report: bool = True,
+) -> dict[str, HeadResult]:
+    """Evaluate the heads of a run and write metrics, predictions, pictures and report.
+
+    Args:
+        run: the run's folder, or a model file.
+        model: the model to evaluate; the run's last one if left out.
+        evaluator: the run's evaluator, if the caller has it already.
+        only, settings: see RunEvaluator.
+        overrides: `key.path=value` settings of the recipe (such as data_root).
+        report: also write pictures and report.html (for a run's folder).
+
+    Returns:
+        head -> its numbers.
+
+    Raises:
+        ConfigError, DatasetError, CheckpointError, PredictionError: as the parts do.
+    """
+    path = Path(run)
+    if evaluator is None:
+        recipe = recipe_of(path, overrides)
+        evaluator = RunEvaluator(recipe, read_heads(recipe), only, settings)
+    if model is None:
+        model = load_model(path if path.is_file() else path / "checkpoints" / "last.safetensors")
+    folder = path.parent if path.is_file() else path
+    results: dict[str, HeadResult] = {}
+    for name in evaluator.heads:
+        done = evaluator.evaluate(model, name)
+        where = folder / "eval" / name
+        write_results(
+            where, done.scores, done.predictions, evaluator.index(name), extra=_beside(done)
+        )
+        if report:
+            write_best_worst(where, evaluator.index(name), done.predictions)
+        results[name] = done.result
+    if report:
+        write_report(folder)
+    return results
+
+
+def recipe_of(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Give the recipe of a run's folder or of a model file.
+
+    Raises:
+        CheckpointError: neither a run nor a model that knows its recipe.
+    """
+    if path.is_dir():
+        if not (path / "recipe.yaml").is_file():
+            raise CheckpointError(f"{path}: no run in this folder (it has no recipe.yaml)")
+        return load_recipe(path / "recipe.yaml", overrides)
+    description = read_description(path)
+    if "recipe" not in description:
+        raise CheckpointError(f"{path}: this model does not tell what it was trained on")
+    return recipe_from_dict(description["recipe"], str(path), overrides)
+
+
+def _beside(done: HeadEvaluation) -> dict[str, Any]:
+    return {
+        "baseline": done.baseline.metrics,
+        "yardstick": {
+            "name": f"{YARDSTICK} of the box's long side",
+            "model": done.yardstick,
+            "baseline": done.baseline_yardstick,
+        },
+    }
