@@ -29,14 +29,12 @@ class HeadData:
     """What one head's crops are made from.
 
     Attributes:
-        name: the head.
         index: the annotations.
         input_size: (height, width) of the crops in pixels.
         warp: 'plain' or 'udp', as the head's codec says.
         augmentation: how training crops vary; not at all if left out.
     """
 
-    name: str
     index: PoseIndex
     input_size: tuple[int, int]
     warp: Warp

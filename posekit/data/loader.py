@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import count
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from posekit.data.batch import Batch, Failure, Group, Packed, Part, unpack
+from posekit.data.crop_store import open_store
 from posekit.data.crops import HeadData
-from posekit.data.images import use_one_thread
 from posekit.data.make_batch import BatchMaker, PixelSource
-from posekit.data.sampler import MixedSampler, Source
+from posekit.data.sampler import MixedSampler
+from posekit.data.workers import guarded, stream
 from posekit.errors import ConfigError, DatasetError, PosekitError
-from posekit.recipe import Sampling
 
-__all__ = ["Batch", "Failure", "Group", "HeadData", "MixedLoader", "Part", "stream"]
-
-_PREFETCH = 4
+__all__ = ["Batch", "Failure", "Group", "HeadData", "MixedLoader", "Part"]
 
 
 class MixedLoader:
@@ -31,61 +28,56 @@ class MixedLoader:
     not on the number of workers, nor on where it starts.
 
     Args:
-        heads: the heads' data, in order.
-        sampling: how the heads share each batch.
-        batch_size: samples of a micro-batch in one process, all heads together.
-        seed: key of every draw.
+        data: head -> its data.
+        sampler: says what each batch holds; its sources are these heads, in its own order.
+        seed: key of the augmentation draws; the sampler's if left out.
         workers: processes that make batches ahead; 0 makes them here.
-        world_size, rank: processes that share the micro-batches, and this one's number.
-        sources: head -> where its pixels come from (a CropStore); image files by default.
+        start_step: number of the micro-batch that `iter(loader)` starts with.
+        cache: 'none', or 'store' to cut crops from a CropStore (built first if there is none).
+        cache_dir: the cache folder; POSEKIT_CACHE or the user's own by default.
         max_bad_share: share of a dataset's samples that may be broken before training stops.
         pin_memory: put batches into page-locked memory, for a GPU.
         context: how workers start: 'fork', 'spawn', 'forkserver' or None for the default.
 
     Raises:
-        ConfigError: two heads have one name, or a setting cannot be.
+        ConfigError: the sampler and the data name different heads.
         DatasetError: a head's dataset has nothing to train on.
     """
 
     def __init__(
         self,
-        heads: Sequence[HeadData],
-        sampling: Sampling,
-        batch_size: int,
+        data: Mapping[str, HeadData],
+        sampler: MixedSampler,
         *,
-        seed: int = 0,
+        seed: int | None = None,
         workers: int = 0,
-        world_size: int = 1,
-        rank: int = 0,
-        sources: Mapping[str, PixelSource] | None = None,
+        start_step: int = 0,
+        cache: Literal["none", "store"] = "none",
+        cache_dir: str | Path | None = None,
         max_bad_share: float = 0.05,
         pin_memory: bool = False,
         context: str | None = None,
     ):
-        for head in heads:
+        for head in data.values():
             head.index.require_trainable()
-        unknown = set(sources or {}) - {head.name for head in heads}
-        if unknown:
-            raise ConfigError(f"a pixel source is given for the unknown head '{min(unknown)}'")
-        self._steps = _Steps(
-            tuple(heads), sampling, batch_size, seed, world_size, rank, dict(sources or {})
-        )
+        named = [source.head for source in sampler.sources]
+        if set(named) != set(data):
+            raise ConfigError(f"the sampler draws for heads {named}, there are data for {[*data]}")
+        stores: dict[str, PixelSource] = {}
+        if cache == "store":
+            stores = {name: open_store(head, cache_dir) for name, head in data.items()}
+        key = sampler.seed if seed is None else seed
+        self.sampler, self.start_step = sampler, start_step
+        self._steps = _Steps(dict(data), sampler, key, stores)
         self._workers, self._context = workers, context
         self._pin_memory, self._max_bad_share = pin_memory, max_bad_share
 
-    @property
-    def sampler(self) -> MixedSampler:
-        """Says what each batch holds, without making it."""
-        return self._steps.sampler
-
-    @property
-    def instances(self) -> int:
-        """Trainable instances of all heads together: the samples of one epoch."""
-        return sum(len(head.index.trainable) for head in self._steps.heads)
+    def __iter__(self) -> Iterator[Batch]:
+        return self.batches(self.start_step)
 
     def batch(self, step: int) -> Batch:
         """Make one micro-batch here and now, for looking at it."""
-        return unpack(_result(self._steps[step]))
+        return unpack(self._steps.make(step))
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Give the micro-batches from number `start` on, without end.
@@ -94,46 +86,10 @@ class MixedLoader:
             DatasetError: too many records of one dataset are broken.
         """
         record = _BadRecords(self._max_bad_share)
-        packed = stream(self._steps, _From(start), self._workers, self._context, pin_memory=False)
-        for result in packed:
-            batch = unpack(_result(result))
+        for packed in stream(self._steps, _From(start), self._workers, self._context):
+            batch = unpack(packed)
             record.add(batch)
             yield batch.pin_memory() if self._pin_memory else batch
-
-
-def stream(
-    dataset: Dataset[Any],
-    items: Sampler[int] | Sequence[int],
-    workers: int,
-    context: str | None = None,
-    pin_memory: bool = False,
-) -> Iterator[Any]:
-    """Give dataset[i] for each i of `items` in order, made ahead by worker processes."""
-    use_one_thread()
-    return iter(
-        DataLoader(
-            dataset,
-            batch_size=None,
-            sampler=items,
-            num_workers=workers,
-            collate_fn=_as_it_is,
-            worker_init_fn=_start_worker,
-            prefetch_factor=_PREFETCH if workers else None,
-            multiprocessing_context=context if workers else None,
-            pin_memory=pin_memory,
-        )
-    )
-
-
-def guarded(make: Callable[[int], Any], item: int) -> Any:
-    """Call `make(item)`; give a PosekitError back instead of raising it.
-
-    DataLoader would re-raise a worker's error as a RuntimeError around a traceback.
-    """
-    try:
-        return make(item)
-    except PosekitError as error:
-        return error
 
 
 class _Steps(Dataset[Any]):
@@ -141,25 +97,19 @@ class _Steps(Dataset[Any]):
 
     def __init__(
         self,
-        heads: tuple[HeadData, ...],
-        sampling: Sampling,
-        batch_size: int,
+        data: dict[str, HeadData],
+        sampler: MixedSampler,
         seed: int,
-        world_size: int,
-        rank: int,
-        pixels: dict[str, PixelSource],
+        sources: dict[str, PixelSource],
     ):
-        self._arguments = (heads, sampling, batch_size, seed, world_size, rank, pixels)
-        self.heads = heads
-        sources = [Source(head.name, head.index.name, head.index.trainable) for head in heads]
-        self.sampler = MixedSampler(sources, sampling, batch_size, seed, world_size, rank)
-        self._maker = BatchMaker(heads, self.sampler, pixels)
+        self._arguments = (data, sampler, seed, sources)
+        self.make = BatchMaker(data, sampler, seed, sources).make
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Steps, self._arguments
 
     def __getitem__(self, step: int) -> Packed | PosekitError:
-        return guarded(self._maker.make, step)
+        return guarded(self.make, step)
 
 
 class _From(Sampler[int]):
@@ -197,21 +147,3 @@ class _BadRecords:
                     f"{self._max_share:.0%} that are let pass; the last one: {failure.message}",
                     fix="repair the files, or leave the images out (the head's 'exclude')",
                 )
-
-
-def _result(result: Any) -> Packed:
-    if isinstance(result, PosekitError):
-        raise result
-    return result
-
-
-def _as_it_is(item: Any) -> Any:
-    return item
-
-
-def _start_worker(_: int) -> None:
-    """One thread, and no reaction to Ctrl-C or SIGTERM: the main process ends its workers."""
-    torch.set_num_threads(1)
-    use_one_thread()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ from posekit.data.crops import (
     points_in_crops,
 )
 from posekit.data.images import read_image
+from posekit.data.index import PoseIndex
 from posekit.data.sampler import MixedSampler, Slot
 from posekit.errors import DatasetError
 
@@ -37,8 +38,8 @@ class PixelSource(Protocol):
             scale: image pixels for each crop pixel; at 2 or more a smaller image will do.
 
         Returns:
-            uint8 (h, w, 3) RGB and float64 (3,): factor f and shift (x, y) that take image pixels
-            to these: f * p + shift.
+            uint8 (h, w, 3) RGB and float64 (4,), the placement (fx, fy, sx, sy): pixel (x, y) of
+            the image lies at (fx * x + sx, fy * y + sy) in them.
 
         Raises:
             DatasetError: the image is missing or broken.
@@ -50,12 +51,12 @@ class ImageFiles:
     """Cuts crops from the image files; keeps the last decoded image.
 
     Args:
-        head: the head's data.
+        index: the annotations.
         reduce: decode JPEGs at 1/2, 1/4 or 1/8 where the crop is that much smaller.
     """
 
-    def __init__(self, head: HeadData, reduce: bool = True):
-        self._index, self._reduce = head.index, reduce
+    def __init__(self, index: PoseIndex, reduce: bool = True):
+        self._index, self._reduce = index, reduce
         self._key: tuple[int, int] | None = None
         self._image = np.zeros((0, 0, 3), np.uint8)
 
@@ -69,28 +70,30 @@ class ImageFiles:
             self._image = read_image(file, (height, width), reduce=by)
             self._key = (image, by)
         shift = 0.5 / by - 0.5
-        return self._image, np.array([1 / by, shift, shift])
+        return self._image, np.array([1 / by, 1 / by, shift, shift])
 
 
 class BatchMaker:
     """Makes the batches of one process, any one at any time.
 
     Args:
-        heads: the heads' data.
+        heads: head -> its data.
         sampler: says what each batch holds; its sources are these heads.
+        seed: key of the augmentation draws.
         sources: head -> where its pixels come from; the image files by default.
     """
 
     def __init__(
         self,
-        heads: Sequence[HeadData],
+        heads: Mapping[str, HeadData],
         sampler: MixedSampler,
+        seed: int,
         sources: Mapping[str, PixelSource] | None = None,
     ):
-        self._heads = {head.name: head for head in heads}
-        self._sampler = sampler
-        self._sources = {head.name: ImageFiles(head) for head in heads} | dict(sources or {})
-        self._keys = {head.name: stream_key(sampler.seed, head.index.name) for head in heads}
+        self._heads, self._sampler = dict(heads), sampler
+        files = {name: ImageFiles(head.index) for name, head in heads.items()}
+        self._sources: dict[str, PixelSource] = {**files, **(sources or {})}
+        self._keys = {name: stream_key(seed, head.index.name) for name, head in heads.items()}
 
     def make(self, step: int) -> Packed:
         """Make the process's part of micro-batch `step`.
@@ -135,7 +138,7 @@ class BatchMaker:
                     geometry = [samples[i].geometry]
                     matrices[i] = image_to_crop(geometry, head.input_size, head.warp)[0]
                 try:
-                    images[i] = self._crop(head, samples[i], matrices[i])
+                    images[i] = self._crop(name, samples[i], matrices[i])
                     break
                 except DatasetError as error:
                     failures.append(Failure(name, slot.dataset, slot.row, str(error)))
@@ -167,10 +170,9 @@ class BatchMaker:
         epochs = np.array([slot.epoch for slot in slots])
         return draw_samples(self._heads[name], rows, epochs, self._keys[name])
 
-    def _crop(self, head: HeadData, sample: Sample, matrix: np.ndarray) -> np.ndarray:
+    def _crop(self, name: str, sample: Sample, matrix: np.ndarray) -> np.ndarray:
         scale = 1 / np.sqrt(abs(np.linalg.det(matrix[:, :2])))
-        pixels, placement = self._sources[head.name].read(sample.row, float(scale))
-        factor, shift = placement[0], placement[1:]
-        linear = matrix[:, :2] / factor
-        moved = np.concatenate([linear, (matrix[:, 2] - linear @ shift)[:, None]], axis=1)
-        return change_pixels(warp_image(pixels, moved, head.input_size), sample.pixels)
+        pixels, placement = self._sources[name].read(sample.row, float(scale))
+        linear = matrix[:, :2] / placement[:2]
+        moved = np.concatenate([linear, (matrix[:, 2] - linear @ placement[2:])[:, None]], axis=1)
+        return change_pixels(warp_image(pixels, moved, self._heads[name].input_size), sample.pixels)

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,12 +58,24 @@ class Source:
     Attributes:
         head: name of the head.
         dataset: name of the dataset and split; keys its permutations.
-        rows: int64 (n,), the rows that can be drawn.
+        rows: int64 (n,), the rows that can be drawn; a whole memory-mapped `.npy` file pickles as
+            its path.
     """
 
     head: str
     dataset: str
     rows: np.ndarray
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        rows = self.rows
+        if isinstance(rows, np.memmap) and rows.filename is not None:
+            return _reopen_source, (self.head, self.dataset, str(rows.filename))
+        return Source, (self.head, self.dataset, rows)
+
+
+def _reopen_source(head: str, dataset: str, file: str) -> Source:
+    """Open a source's rows by path, so that no copy of them travels to a worker."""
+    return Source(head, dataset, np.load(file, mmap_mode="r"))
 
 
 def shares(sampling: Sampling, sizes: Mapping[str, int]) -> dict[str, Fraction]:

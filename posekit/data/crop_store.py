@@ -1,0 +1,238 @@
+"""CropStore: each instance's neighbourhood, read once from its image and kept memory-mapped.
+
+For data that is read many times: a training crop then costs one small warp instead of decoding a
+photograph. All workers and processes share one copy, through the operating system's page cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from torch.utils.data import Dataset
+
+from posekit.data.cache_folder import default_cache, discard, publish
+from posekit.data.crops import HeadData, read_row_image
+from posekit.data.index import PoseIndex
+from posekit.data.neighbourhood import Reach, neighbourhoods
+from posekit.data.workers import guarded, stream
+from posekit.errors import DatasetError
+
+STORE_VERSION = 1
+_CHUNK = 32
+_QUALITY = 95
+
+Progress = Callable[[int, int], None]
+
+
+class CropStore:
+    """Gives the stored neighbourhoods of the trainable rows of one index.
+
+    Attributes:
+        folder: the cache folder that holds them.
+        is_jpeg: True if they are kept as JPEG, False if as plain pixels.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        description = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+        self.is_jpeg: bool = description["jpeg"]
+        self._failures: dict[str, list[str]] = description["failures"]
+        self._slot = np.load(folder / "slot.npy", mmap_mode="r")
+        self._start = np.load(folder / "start.npy", mmap_mode="r")
+        self._shape = np.load(folder / "shape.npy", mmap_mode="r")
+        self._placement = np.load(folder / "placement.npy", mmap_mode="r")
+        self._pixels = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
+        if len(self._pixels) != int(self._start[-1]):
+            raise ValueError(f"{folder}: pixels.bin has not the length that start.npy says")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CropStore, (self.folder,)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of pixels on disk."""
+        return len(self._pixels)
+
+    def read(self, row: int, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+        """Give the neighbourhood of a row; see `posekit.data.make_batch.PixelSource`.
+
+        Raises:
+            DatasetError: the image could not be read when the store was made.
+        """
+        if (failure := self._failures.get(str(row))) is not None:
+            file, problem, fix = failure
+            raise DatasetError(file, problem, fix=fix or None)
+        slot = int(self._slot[row])
+        if slot < 0:
+            raise DatasetError(self.folder, "the crop store does not hold it", record=f"row {row}")
+        data = np.asarray(self._pixels[int(self._start[slot]) : int(self._start[slot + 1])])
+        if self.is_jpeg:
+            pixels = cv2.imdecode(data, cv2.IMREAD_COLOR)
+            pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
+        else:
+            height, width = self._shape[slot].tolist()
+            pixels = data.reshape(height, width, 3)
+        return pixels, np.asarray(self._placement[slot])
+
+
+def open_store(
+    head: HeadData,
+    cache_dir: str | Path | None = None,
+    *,
+    sharpness: float = 1.5,
+    raw_limit_mib: float = 1024,
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> CropStore:
+    """Open the crop store of a head's training rows; make it first if there is none.
+
+    It is keyed by the index, the images' sizes and times of change, the input size and what the
+    augmentation can reach, and holds what any draw of it can show. Making it costs one decoding of
+    every image. What cannot be read is noted and fails again when it is asked for.
+
+    Args:
+        head: the head's data.
+        cache_dir: the cache folder; POSEKIT_CACHE or the user's own by default.
+        sharpness: stored pixels for each pixel of the unscaled crop, at most the image's own;
+            crops that augmentation magnifies beyond this are softer than from the file.
+        raw_limit_mib: plain pixels up to about this size, JPEG of quality 95 beyond.
+        workers: processes that make it.
+        progress: called with the number of instances done and of all.
+
+    Raises:
+        PosekitError: the cache cannot be written.
+    """
+    reach = Reach.of(head, sharpness)
+    rows = np.asarray(head.index.trainable)
+    base = Path(cache_dir).expanduser() if cache_dir is not None else default_cache()
+    key = _key(head.index, rows, reach, raw_limit_mib)
+    folder = base / "crops" / f"{head.index.name.replace('/', '-')}-{key[:20]}"
+    for _ in range(2):
+        if not (folder / "store.json").is_file():
+            patches = _Patches(head, reach, rows, jpeg=False)
+            patches.jpeg = patches.estimate_bytes() > raw_limit_mib * 2**20
+            publish(folder, lambda to, made=patches: _fill(to, made, workers, progress))
+        try:
+            return CropStore(folder)
+        except (OSError, ValueError, KeyError):
+            discard(folder)
+    raise DatasetError(folder, "this cache is damaged and cannot be made anew")
+
+
+class _Patches(Dataset[Any]):
+    """Chunk number -> encoded neighbourhoods of its rows, which are sorted by image."""
+
+    def __init__(self, head: HeadData, reach: Reach, rows: np.ndarray, jpeg: bool):
+        self.head, self.reach, self.jpeg = head, reach, jpeg
+        self.rows = rows[np.argsort(head.index.columns.image_index[rows], kind="stable")]
+
+    def __len__(self) -> int:
+        return (len(self.rows) + _CHUNK - 1) // _CHUNK
+
+    def __getitem__(self, chunk: int) -> Any:
+        return guarded(self._make, chunk)
+
+    def estimate_bytes(self) -> float:
+        """Estimate the size of all neighbourhoods as plain pixels from up to 64 of them."""
+        some = self.rows[:: max(1, len(self.rows) // 64)]
+        sizes = [int(np.prod(one[1])) for one in self._patches(some) if one[0] is not None]
+        return float(np.mean(sizes)) * len(self.rows) if sizes else 0.0
+
+    def _make(self, chunk: int) -> list[tuple[Any, ...]]:
+        return list(self._patches(self.rows[chunk * _CHUNK : (chunk + 1) * _CHUNK]))
+
+    def _patches(self, rows: np.ndarray) -> Iterator[tuple[Any, ...]]:
+        """Give (bytes, shape, placement) of each row, or (None, the three parts of an error)."""
+        boxes, factors = neighbourhoods(self.head, rows, self.reach)
+        image_of, shown, image = self.head.index.columns.image_index[rows], -1, None
+        for i, row in enumerate(rows.tolist()):
+            try:
+                if image_of[i] != shown:
+                    image, shown = read_row_image(self.head.index, row), image_of[i]
+            except DatasetError as error:
+                image, shown = None, -1
+                yield None, [error.file, error.problem, error.fix or ""]
+                continue
+            patch, placement = _cut(image, boxes[i], float(factors[i]))
+            yield self._encode(patch), patch.shape, placement
+
+    def _encode(self, patch: np.ndarray) -> bytes:
+        if not self.jpeg:
+            return patch.tobytes()
+        bgr = cv2.cvtColor(patch, cv2.COLOR_RGB2BGR)
+        return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
+
+
+def _cut(image: np.ndarray, box: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
+    """Cut a box (x0, y0, x1, y1, ends exclusive) out of an image and shrink it by a factor.
+
+    Returns:
+        uint8 (h, w, 3) and float64 (4,) placement; one black pixel for a box outside the image.
+    """
+    height, width = image.shape[:2]
+    x0, y0 = max(int(box[0]), 0), max(int(box[1]), 0)
+    x1, y1 = min(int(box[2]), width), min(int(box[3]), height)
+    if x1 <= x0 or y1 <= y0:
+        return np.zeros((1, 1, 3), np.uint8), np.array([1.0, 1.0, -1e6, -1e6])
+    patch = image[y0:y1, x0:x1]
+    fx = fy = 1.0
+    if factor < 1:
+        w, h = max(1, round((x1 - x0) * factor)), max(1, round((y1 - y0) * factor))
+        patch = cv2.resize(patch, (w, h), interpolation=cv2.INTER_AREA)
+        fx, fy = w / (x1 - x0), h / (y1 - y0)
+    shift = ((0.5 - x0) * fx - 0.5, (0.5 - y0) * fy - 0.5)
+    return patch, np.array([fx, fy, *shift])
+
+
+def _fill(folder: Path, patches: _Patches, workers: int, progress: Progress | None) -> None:
+    rows = patches.rows
+    starts, shapes = np.zeros(len(rows) + 1, np.int64), np.zeros((len(rows), 2), np.int32)
+    placements = np.zeros((len(rows), 4))
+    slot_of_row = np.full(len(patches.head.index), -1, np.int32)
+    slot_of_row[rows] = np.arange(len(rows))
+    failures: dict[str, list[str]] = {}
+    done = 0
+    with (folder / "pixels.bin").open("wb") as stream_out:
+        for chunk in stream(patches, range(len(patches)), workers):
+            for data, shape, *placement in chunk:
+                starts[done + 1] = starts[done]
+                if data is None:
+                    failures[str(int(rows[done]))] = shape
+                else:
+                    stream_out.write(data)
+                    starts[done + 1] += len(data)
+                    shapes[done], placements[done] = shape[:2], placement[0]
+                done += 1
+            if progress is not None:
+                progress(done, len(rows))
+        if not starts[-1]:
+            starts[-1] += stream_out.write(b"\0")
+    for name, values in {
+        "slot": slot_of_row,
+        "start": starts,
+        "shape": shapes,
+        "placement": placements,
+    }.items():
+        np.save(folder / f"{name}.npy", values)
+    description = {"jpeg": patches.jpeg, "failures": failures}
+    (folder / "store.json").write_text(json.dumps(description), encoding="utf-8")
+
+
+def _key(index: PoseIndex, rows: np.ndarray, reach: Reach, raw_limit_mib: float) -> str:
+    digest = hashlib.sha256()
+    settings = [STORE_VERSION, index.folder.name, reach.to_dict(), raw_limit_mib]
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    digest.update(rows.tobytes())
+    for image in np.unique(index.columns.image_index[rows]).tolist():
+        try:
+            stat = index.image_file_at(image).stat()
+            digest.update(f"{stat.st_size} {stat.st_mtime_ns}\n".encode())
+        except OSError:
+            digest.update(b"missing\n")
+    return digest.hexdigest()
