@@ -16,6 +16,7 @@ from torch import Tensor
 from posekit.codecs.peaks import blur_matrix, blurred_stencil, gaussian_kernel
 
 _EPSILON = torch.finfo(torch.float32).eps
+_FLOOR = 1e-10
 
 
 def quarter_offsets(maps: Tensor, x: Tensor, y: Tensor, *, per_axis: bool = False) -> Tensor:
@@ -44,15 +45,23 @@ def quarter_offsets(maps: Tensor, x: Tensor, y: Tensor, *, per_axis: bool = Fals
 def dark_offsets(maps: Tensor, x: Tensor, y: Tensor, score: Tensor, kernel_size: int) -> Tensor:
     """Give DARK's Taylor step: second differences at distance 2 of the blurred map's logarithm.
 
-    The blur sees zeros beyond the border and its result is rescaled to the map's maximum, which
-    matters only for the floor of 1e-10 under the logarithm; the blurred maximum is taken from the
-    5x5 neighbourhood. Peaks less than two pixels from the border keep their place.
+    The blur sees zeros beyond the border, and the blurred map is rescaled to the map's maximum and
+    floored at 1e-10 under the logarithm. Peaks less than two pixels from the border keep their
+    place.
+
+    Cost: a window of each map. The rescaling drops out of the step unless the floor is touched;
+    only those maps (noise) are blurred as a whole. Where that choice cannot be made (in a compiled
+    or exported graph), their blurred maximum is that of the 5x5 neighbourhood.
     """
     height, width = maps.shape[1:]
-    blurred = blurred_stencil(maps, x, y, 2, gaussian_kernel(kernel_size), reflect=False)
-    largest = blurred.amax((1, 2)).clamp_min(torch.finfo(torch.float32).tiny)
-    scale = score.float().clamp_min(0) / largest
-    log = (blurred * scale[:, None, None]).clamp_min(1e-10).log()
+    kernel = gaussian_kernel(kernel_size)
+    blurred = blurred_stencil(maps, x, y, 2, kernel, reflect=False)
+    largest = blurred.amax((1, 2))
+    if not torch.compiler.is_compiling():
+        low = (blurred.amin((1, 2)) <= _FLOOR).nonzero().squeeze(1)
+        largest[low] = blur_maps(maps[low], kernel, reflect=False).amax((1, 2))
+    scale = score.float().clamp_min(0) / largest.clamp_min(torch.finfo(torch.float32).tiny)
+    log = (blurred * scale[:, None, None]).clamp_min(_FLOOR).log()
     slope = 0.5 * _pair(log[:, 2, 3] - log[:, 2, 1], log[:, 3, 2] - log[:, 1, 2])
     xx = 0.25 * (log[:, 2, 4] - 2 * log[:, 2, 2] + log[:, 2, 0])
     yy = 0.25 * (log[:, 4, 2] - 2 * log[:, 2, 2] + log[:, 0, 2])
