@@ -99,6 +99,11 @@ def vit_sizes(config: BackboneConfig) -> ViTSizes:
 
 
 def _own_vit(config: BackboneConfig, input_size: tuple[int, int], num_experts: int) -> PoseViT:
+    if config.pretrained is True:
+        raise ConfigError(
+            f"backbone '{config.name}': timm has no weights of its own for it; set pretrained to "
+            "a file or to a timm model of the same sizes"
+        )
     sizes = vit_sizes(config)
     return PoseViT(
         img_size=input_size,

@@ -52,6 +52,8 @@ def build_model(
     mean, std = normalisation(config)
     share = config.experts.share if config.experts else {}
     plain = {**config.model_dump(mode="json"), "mean": list(mean), "std": list(std)}
+    if config.experts is not None:
+        plain["experts"]["names"] = list(experts)
     return PoseModel(
         net,
         built,

@@ -13,10 +13,10 @@ from torch import Tensor
 
 import posekit
 from posekit.errors import CheckpointError, ConfigError
-from posekit.models.build import build_model
 from posekit.models.checkpoint_file import FORMAT, HEADER, load_checkpoint, read_description
 from posekit.models.files import atomic_file
 from posekit.models.pose_model import HeadSpec, PoseModel
+from posekit.models.surgery import restore_model
 from posekit.schema import KeypointSchema
 
 __all__ = [
@@ -69,12 +69,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> PoseMode
     state, description = load_checkpoint(path)
     backbone, heads = _model_parts(Path(path), description)
     try:
-        with torch.device("meta"):
-            model = build_model(backbone, heads)
-        _assign(model, state)
-        if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
-            model = build_model(backbone, heads)
-            _assign(model, state)
+        model = restore_model(backbone, heads, state, copy=False)
     except (ConfigError, RuntimeError) as error:
         reason = str(error).splitlines()
         raise CheckpointError(
@@ -141,16 +136,12 @@ def _model_parts(
     try:
         stored = description["model"]
         heads = {name: HeadSpec.from_dict(head) for name, head in stored["heads"].items()}
-        backbone = {**stored["backbone"], "pretrained": False}
+        backbone = dict(stored["backbone"])
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise CheckpointError(
             f"{path}: its description of the model is incomplete ({error})"
         ) from None
     return backbone, heads
-
-
-def _assign(model: PoseModel, state: Mapping[str, Tensor]) -> None:
-    model.load_state_dict(dict(state), strict=True, assign=True)
 
 
 def _check_fit(path: str | Path, chosen: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
