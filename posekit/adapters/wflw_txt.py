@@ -58,6 +58,8 @@ def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Insta
         numbers = np.array([text_number(cell, "column", place) for cell in cells[:-1]])
         count += 1
         yield _face(numbers, cells[-1].strip(), count, split, schema, place)
+    if not count:
+        Place(file).fail("the file is empty, expected one face a line")
 
 
 def _face(

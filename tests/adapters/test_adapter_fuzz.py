@@ -1,0 +1,149 @@
+"""Mutated and truncated files of every format: a DatasetError or a correct parse, nothing else.
+
+POSEKIT_FUZZ_EXAMPLES sets how many files of each format are tried (CI: 60, nightly: 2000).
+"""
+
+import json
+import os
+import random
+import warnings
+
+import pytest
+from format_writers import FORMATS, SCHEMA, aic_data, coco_data, mpii_data
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_adapter_contract import card_of
+
+from posekit.adapters import check_instance, get_adapter
+from posekit.errors import DatasetError
+
+EXAMPLES = int(os.environ.get("POSEKIT_FUZZ_EXAMPLES", "60"))
+FUZZ = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+JUNK = [
+    None, True, "", "x", "0", -1, 0, 2, 3, 0.5, 1e39, 1e400, float("nan"), 10**30, [], {}, [[]],
+    [1, 2], {"id": 1}, "../a.jpg", "/a.jpg", "a\0.jpg", "\ud800", [0] * 12, [None] * 12,
+]  # fmt: skip
+
+
+def mutate_bytes(data, rng):
+    """Cut, overwrite, repeat or remove pieces of a file."""
+    data = bytearray(data)
+    for _ in range(rng.randint(1, 3)):
+        at = rng.randrange(len(data) + 1)
+        length = rng.choice([1, 1, 2, 8, 64])
+        kind = rng.choice(["truncate", "overwrite", "remove", "insert", "repeat", "digit"])
+        if kind == "truncate":
+            del data[at:]
+        elif kind == "overwrite":
+            data[at : at + length] = rng.randbytes(length)
+        elif kind == "remove":
+            del data[at : at + length]
+        elif kind == "insert":
+            data[at:at] = rng.choice([b"\0", b"nan", b"-", b"1e999", b",", b'"', b"\n", b"\xff"])
+        elif kind == "repeat":
+            data[at:at] = data[at : at + length]
+        else:
+            places = [i for i, byte in enumerate(data) if 48 <= byte < 58]
+            if places:
+                data[rng.choice(places)] = rng.choice(b"0123456789.-e")
+    return bytes(data)
+
+
+def mutate_tree(tree, rng):
+    """Replace, remove or double one value somewhere in a JSON tree."""
+    places = []
+
+    def walk(node):
+        keys = list(node) if isinstance(node, dict) else range(len(node))
+        for key in keys:
+            places.append((node, key))
+            if isinstance(node[key], (dict, list)):
+                walk(node[key])
+
+    walk(tree)
+    for _ in range(rng.randint(1, 2)):
+        node, key = rng.choice(places)
+        kind = rng.choice(["replace", "replace", "replace", "remove", "rename"])
+        try:
+            if kind == "replace":
+                node[key] = rng.choice(JUNK)
+            elif kind == "remove":
+                del node[key]
+            elif isinstance(node, dict):
+                node[key + "s"] = node.pop(key)
+        except (KeyError, IndexError):
+            pass  # an earlier mutation took the place away
+    return tree
+
+
+def reads_or_says(adapter, split, root):
+    """Read a split to its end; True if it parsed, False if it gave a DatasetError."""
+    card = card_of(adapter, split)
+    message = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for instance in get_adapter(card)(root, card.split("all"), SCHEMA):
+                check_instance(instance, SCHEMA, adapter)
+    except DatasetError as error:
+        message = str(error)
+    if message is None:
+        return True
+    assert str(root) in message
+    assert "\n" not in message
+    return False
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """name -> (adapter, split, root, file to mutate, its bytes)"""
+    made = {}
+    for name, (adapter, write, _) in FORMATS.items():
+        root = tmp_path_factory.mktemp("fuzz")
+        split = write(root)
+        file = root / split.annotations if split.annotations else root / "img" / "a.pts"
+        made[name] = adapter, split, root, file, file.read_bytes()
+    return made
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@FUZZ
+@given(seed=st.integers(0, 2**32))
+def test_mutated_bytes_give_an_error_or_a_parse(name, folders, seed):
+    adapter, split, root, file, data = folders[name]
+    file.write_bytes(mutate_bytes(data, random.Random(seed)))  # noqa: S311
+    reads_or_says(adapter, split, root)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_cut_at_any_length_gives_an_error_or_a_parse(name, folders):
+    adapter, split, root, file, data = folders[name]
+    step = max(1, len(data) // 50)
+    for length in range(0, len(data), step):
+        file.write_bytes(data[:length])
+        reads_or_says(adapter, split, root)
+    file.write_bytes(b"")
+    assert not reads_or_says(adapter, split, root)
+
+
+@pytest.mark.parametrize("name", ["coco_json", "aic_json", "mpii_json"])
+@FUZZ
+@given(seed=st.integers(0, 2**32))
+def test_mutated_json_values_give_an_error_or_a_parse(name, folders, seed):
+    adapter, split, root, file, _ = folders[name]
+    tree = {"coco_json": coco_data, "aic_json": aic_data, "mpii_json": mpii_data}[name]()
+    file.write_text(json.dumps(mutate_tree(tree, random.Random(seed))))  # noqa: S311
+    reads_or_says(adapter, split, root)
+
+
+def test_the_unharmed_files_parse(tmp_path):
+    for number, (adapter, write, _) in enumerate(FORMATS.values()):
+        root = tmp_path / str(number)
+        root.mkdir()
+        assert reads_or_says(adapter, write(root), root)
