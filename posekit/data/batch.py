@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
@@ -106,10 +106,13 @@ class Batch:
         """Give the batch in page-locked memory, from which copies to a GPU run aside."""
         return self._mapped(lambda tensor: tensor.pin_memory())
 
-    def _mapped(self, move) -> Batch:
+    def _mapped(self, move: Callable[[Tensor], Tensor]) -> Batch:
         def map_group(group: Group) -> Group:
             values = {f.name: getattr(group, f.name) for f in fields(group)}
-            return replace(group, **{k: move(v) for k, v in values.items() if _is_tensor(v)})
+            moved: dict[str, Any] = {
+                name: move(value) for name, value in values.items() if isinstance(value, Tensor)
+            }
+            return replace(group, **moved)
 
         parts = [
             Part(move(part.images), tuple(map_group(group) for group in part.groups))
@@ -136,7 +139,3 @@ def _parts(parts: Sequence[tuple[Tensor, list[dict[str, Any]]]]) -> Iterator[Par
 
 def _as_tensor(value: Any) -> Any:
     return value if isinstance(value, str | int) else torch.from_numpy(value)
-
-
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, Tensor)

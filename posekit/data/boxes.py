@@ -33,7 +33,8 @@ def clip_boxes(box_xywh: np.ndarray, image_size: np.ndarray, clip: str) -> np.nd
         low = np.clip(box[:, :2], 0, last)
         high = np.clip(box[:, :2] + box[:, 2:], 0, last)
     clipped = np.concatenate([low, high - low], axis=1)
-    return np.where((last >= 0).all(axis=1)[:, None], clipped, box)
+    is_known = np.asarray((last >= 0).all(axis=1))
+    return np.where(is_known[:, None], clipped, box)
 
 
 def keypoint_boxes(keypoints: np.ndarray, is_chosen: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,12 @@ class CropStore:
             raise DatasetError(self.folder, "the crop store does not hold it", record=f"row {row}")
         data = np.asarray(self._pixels[int(self._start[slot]) : int(self._start[slot + 1])])
         if self.is_jpeg:
-            pixels = cv2.imdecode(data, cv2.IMREAD_COLOR)
-            pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
+            decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+            if decoded is None:
+                raise DatasetError(
+                    self.folder, "its pixels are damaged", fix="delete it; it is made anew"
+                )
+            pixels = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=decoded)
         else:
             height, width = self._shape[slot].tolist()
             pixels = data.reshape(height, width, 3)
@@ -117,7 +122,7 @@ def open_store(
         if not (folder / "store.json").is_file():
             patches = _Patches(head, reach, rows, jpeg=False)
             patches.jpeg = patches.estimate_bytes() > raw_limit_mib * 2**20
-            publish(folder, lambda to, made=patches: _fill(to, made, workers, progress))
+            publish(folder, partial(_fill, patches, workers, progress))
         try:
             return CropStore(folder)
         except (OSError, ValueError, KeyError):
@@ -150,13 +155,14 @@ class _Patches(Dataset[Any]):
     def _patches(self, rows: np.ndarray) -> Iterator[tuple[Any, ...]]:
         """Give (bytes, shape, placement) of each row, or (None, the three parts of an error)."""
         boxes, factors = neighbourhoods(self.head, rows, self.reach)
-        image_of, shown, image = self.head.index.columns.image_index[rows], -1, None
+        image_of, shown = self.head.index.columns.image_index[rows], -1
+        image = np.zeros((0, 0, 3), np.uint8)
         for i, row in enumerate(rows.tolist()):
             try:
                 if image_of[i] != shown:
                     image, shown = read_row_image(self.head.index, row), image_of[i]
             except DatasetError as error:
-                image, shown = None, -1
+                shown = -1
                 yield None, [error.file, error.problem, error.fix or ""]
                 continue
             patch, placement = _cut(image, boxes[i], float(factors[i]))
@@ -190,7 +196,7 @@ def _cut(image: np.ndarray, box: np.ndarray, factor: float) -> tuple[np.ndarray,
     return patch, np.array([fx, fy, *shift])
 
 
-def _fill(folder: Path, patches: _Patches, workers: int, progress: Progress | None) -> None:
+def _fill(patches: _Patches, workers: int, progress: Progress | None, folder: Path) -> None:
     rows = patches.rows
     starts, shapes = np.zeros(len(rows) + 1, np.int64), np.zeros((len(rows), 2), np.int32)
     placements = np.zeros((len(rows), 4))
@@ -213,13 +219,10 @@ def _fill(folder: Path, patches: _Patches, workers: int, progress: Progress | No
                 progress(done, len(rows))
         if not starts[-1]:
             starts[-1] += stream_out.write(b"\0")
-    for name, values in {
-        "slot": slot_of_row,
-        "start": starts,
-        "shape": shapes,
-        "placement": placements,
-    }.items():
-        np.save(folder / f"{name}.npy", values)
+    np.save(folder / "slot.npy", slot_of_row)
+    np.save(folder / "start.npy", starts)
+    np.save(folder / "shape.npy", shapes)
+    np.save(folder / "placement.npy", placements)
     description = {"jpeg": patches.jpeg, "failures": failures}
     (folder / "store.json").write_text(json.dumps(description), encoding="utf-8")
 

@@ -210,6 +210,8 @@ class _Writer:
 
     def _poses(self, chunk: list[Instance]) -> tuple[np.ndarray, np.ndarray]:
         count = self._num_keypoints
+        keypoints: np.ndarray
+        visibility: np.ndarray
         try:
             keypoints = np.array([one.keypoints for one in chunk], dtype=np.float32)
             visibility = np.array([one.visibility for one in chunk], dtype=np.int64)

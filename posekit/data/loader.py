@@ -30,7 +30,6 @@ class MixedLoader:
     Args:
         data: head -> its data.
         sampler: says what each batch holds; its sources are these heads, in its own order.
-        seed: key of the augmentation draws; the sampler's if left out.
         workers: processes that make batches ahead; 0 makes them here.
         start_step: number of the micro-batch that `iter(loader)` starts with.
         cache: 'none', or 'store' to cut crops from a CropStore (built first if there is none).
@@ -49,7 +48,6 @@ class MixedLoader:
         data: Mapping[str, HeadData],
         sampler: MixedSampler,
         *,
-        seed: int | None = None,
         workers: int = 0,
         start_step: int = 0,
         cache: Literal["none", "store"] = "none",
@@ -66,9 +64,8 @@ class MixedLoader:
         stores: dict[str, PixelSource] = {}
         if cache == "store":
             stores = {name: open_store(head, cache_dir) for name, head in data.items()}
-        key = sampler.seed if seed is None else seed
         self.sampler, self.start_step = sampler, start_step
-        self._steps = _Steps(dict(data), sampler, key, stores)
+        self._steps = _Steps(dict(data), sampler, stores)
         self._workers, self._context = workers, context
         self._pin_memory, self._max_bad_share = pin_memory, max_bad_share
 
@@ -99,11 +96,10 @@ class _Steps(Dataset[Any]):
         self,
         data: dict[str, HeadData],
         sampler: MixedSampler,
-        seed: int,
         sources: dict[str, PixelSource],
     ):
-        self._arguments = (data, sampler, seed, sources)
-        self.make = BatchMaker(data, sampler, seed, sources).make
+        self._arguments = (data, sampler, sources)
+        self.make = BatchMaker(data, sampler, sources).make
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Steps, self._arguments

@@ -79,7 +79,6 @@ class BatchMaker:
     Args:
         heads: head -> its data.
         sampler: says what each batch holds; its sources are these heads.
-        seed: key of the augmentation draws.
         sources: head -> where its pixels come from; the image files by default.
     """
 
@@ -87,13 +86,14 @@ class BatchMaker:
         self,
         heads: Mapping[str, HeadData],
         sampler: MixedSampler,
-        seed: int,
         sources: Mapping[str, PixelSource] | None = None,
     ):
         self._heads, self._sampler = dict(heads), sampler
         files = {name: ImageFiles(head.index) for name, head in heads.items()}
         self._sources: dict[str, PixelSource] = {**files, **(sources or {})}
-        self._keys = {name: stream_key(seed, head.index.name) for name, head in heads.items()}
+        self._keys = {
+            name: stream_key(sampler.seed, head.index.name) for name, head in heads.items()
+        }
 
     def make(self, step: int) -> Packed:
         """Make the process's part of micro-batch `step`.
