@@ -24,7 +24,8 @@ class Protocol(Strict):
         padding: enlargement of the box; None takes the card's.
         flip_test: average with the mirrored image.
         shift_flipped: shift mirrored heatmaps by one pixel; None leaves it to the codec.
-        decoder: how heatmaps become points; filled in by the codec that decoded.
+        refine: how the codec gets between heatmap pixels; '' takes the head's own way.
+        decoder: how heatmaps became points; filled in by the codec that decoded.
         subset: name of the extra whose non-zero rows alone are evaluated ('' for all).
         dataset, split, head: what was evaluated; filled in by the runner.
         data_hash: SHA-256 of the annotations that were read; filled in by the runner.
@@ -37,6 +38,7 @@ class Protocol(Strict):
     padding: Positive | None = None
     flip_test: bool = True
     shift_flipped: bool | None = None
+    refine: str = ""
     decoder: str = ""
     subset: str = ""
     dataset: str = ""

@@ -6,7 +6,7 @@ import copy
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,12 @@ import numpy as np
 import torch
 import torch.distributed
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from posekit import __version__
-from posekit.codecs import (
-    Codec,
-    Warp,
-    crop_matrices,
-    crop_size_for,
-    inverse_crop_matrices,
-    transform_points,
-    warp_image,
-)
-from posekit.data.images import read_image
+from posekit.codecs import Codec, build_codec, inverse_crop_matrices, transform_points
+from posekit.data.eval_loader import DetectedBoxes, EvalLoader
 from posekit.data.index import PoseIndex
-from posekit.data.loader import guarded, stream
-from posekit.errors import ConfigError, PosekitError
+from posekit.errors import ConfigError, PosekitError, nearest
 from posekit.evaluation.base import Predictions, Scores
 from posekit.evaluation.boxes import boxes_of
 from posekit.evaluation.protocol import OksProtocol, Protocol
@@ -105,31 +95,38 @@ def predict_split(
     """
     codec = codec_for(model, head, protocol)
     wanted = boxes_of(index, protocol)
-    crops = crops_of(index, wanted, protocol, codec)
-    wanted = replace(wanted, input_area=crops.size.prod(axis=1))
-    order = np.argsort(crops.image, kind="stable")
+    rows = np.arange(len(wanted))
     if distributed:
         rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        order = np.array_split(order, world)[rank]
-    points = np.zeros(wanted.keypoints.shape)
-    scores = np.zeros(wanted.scores.shape)
-    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+        rows = np.array_split(rows, world)[rank]
     if workers is None:
-        workers = min(2, os.cpu_count() or 1) if len(order) >= _WORTH_WORKERS else 0
-    images = stream(_CropBatches(crops, batches), range(len(batches)), workers)
+        workers = min(2, os.cpu_count() or 1) if len(rows) >= _WORTH_WORKERS else 0
+    loader = EvalLoader(
+        _with_padding(index, protocol),
+        codec.input_size,
+        codec.warp,
+        batch_size=batch_size,
+        workers=workers,
+        rows=rows,
+        boxes=DetectedBoxes(_image_rows(index, wanted.image_id), wanted.box_xywh),
+    )
+    points, scores = np.zeros(wanted.keypoints.shape), np.zeros(wanted.scores.shape)
+    area = np.zeros(len(wanted))
     done = 0
-    for rows, batch in zip(batches, images, strict=True):
-        if isinstance(batch, PosekitError):
-            raise batch
-        points_crop, score = predict_crops(model, head, codec, batch, flip=protocol.flip_test)
-        points[rows] = transform_points(points_crop.cpu().numpy(), crops.inverse(rows))
-        scores[rows] = score.cpu().numpy()
-        done += len(rows)
+    for batch in loader:
+        points_crop, score = predict_crops(
+            model, head, codec, batch.images, flip=protocol.flip_test
+        )
+        inverse = inverse_crop_matrices(batch.center, batch.size, 0.0, codec.input_size, codec.warp)
+        points[batch.rows] = transform_points(points_crop.cpu().numpy(), inverse)
+        scores[batch.rows] = score.cpu().numpy()
+        area[batch.rows] = batch.size.prod(axis=1)
+        done += len(batch.rows)
         if progress is not None:
-            progress(done, len(order))
+            progress(done, len(rows))
     if distributed:
-        points, scores = _sum_of_processes(points), _sum_of_processes(scores)
-    return replace(wanted, keypoints=points, scores=scores)
+        points, scores, area = (_sum_of_processes(values) for values in (points, scores, area))
+    return replace(wanted, keypoints=points, scores=scores, input_area=area)
 
 
 @torch.inference_mode()
@@ -156,28 +153,38 @@ def predict_crops(
 
 
 def codec_for(model: PoseModel, head: str, protocol: Protocol) -> Codec:
-    """Give the head's codec, with the shift of mirrored maps that the protocol asks for."""
+    """Give the head's codec, with the refinement and the shift that the protocol asks for.
+
+    Raises:
+        ConfigError: the model has no such head, or the codec no such refinement.
+    """
     if head not in model.head_names:
-        raise ConfigError(f"no head named '{head}' (heads: {', '.join(model.head_names)})")
-    codec = model.head(head).codec
-    if protocol.shift_flipped is None or protocol.shift_flipped == codec.shift_flipped:
-        return codec
-    changed = copy.copy(codec)
-    changed.shift_flipped = protocol.shift_flipped
-    return changed
+        raise ConfigError(
+            f"no head named '{head}'{nearest(head, model.head_names)} "
+            f"(heads: {', '.join(model.head_names)})"
+        )
+    spec, codec = model.head(head).spec, model.head(head).codec
+    if protocol.refine:
+        changed = {**spec.codec, "refine": protocol.refine}
+        codec = build_codec(changed, spec.input_size, f"protocol, refine '{protocol.refine}'")
+    if protocol.shift_flipped is not None and protocol.shift_flipped != codec.shift_flipped:
+        codec = copy.copy(codec)
+        codec.shift_flipped = protocol.shift_flipped
+    return codec
 
 
 def complete_protocol(protocol: Protocol, codec: Codec, head: str, index: PoseIndex) -> Protocol:
-    """Fill in what only the run knows: codec, head, split, data and version."""
-    settings = {
-        key: value
-        for key, value in sorted(vars(codec).items())
-        if isinstance(value, (str, int, float, bool, tuple)) and not key.startswith("_")
-    }
-    name = type(codec).__name__
+    """Fill in what only the run knows: decoder, head, split, data and version."""
+    config = getattr(codec, "config", None)
+    details = [
+        f"{key} {value}"
+        for key in ("refine", "blur_kernel", "follows")
+        if (value := getattr(config, key, None)) is not None
+    ]
+    kind = getattr(config, "kind", type(codec).__name__)
     return protocol.model_copy(
         update={
-            "decoder": f"{name}({', '.join(f'{k}={v}' for k, v in settings.items())})",
+            "decoder": ", ".join([kind, *details]),
             "shift_flipped": codec.shift_flipped,
             "padding": protocol.padding or index.card.box.padding,
             "head": head,
@@ -187,69 +194,6 @@ def complete_protocol(protocol: Protocol, codec: Codec, head: str, index: PoseIn
             "posekit_version": __version__,
         }
     )
-
-
-@dataclass(frozen=True)
-class Crops:
-    """Where the n crops lie: image rows of the index, centre and size (padding included)."""
-
-    index: PoseIndex
-    image: np.ndarray
-    center: np.ndarray
-    size: np.ndarray
-    input_size: tuple[int, int]
-    warp: Warp
-
-    def inverse(self, rows: np.ndarray) -> np.ndarray:
-        """float64 (m, 2, 3): from crop pixels to image pixels."""
-        return inverse_crop_matrices(
-            self.center[rows], self.size[rows], 0.0, self.input_size, self.warp
-        )
-
-
-def crops_of(index: PoseIndex, wanted: Predictions, protocol: Protocol, codec: Codec) -> Crops:
-    """Lay the crops around the boxes of `wanted`, by the card's and the protocol's rules."""
-    box = wanted.box_xywh
-    image_id = np.asarray(index.columns.image_id)
-    by_id = np.argsort(image_id, kind="stable")
-    padding = protocol.padding or index.card.box.padding
-    return Crops(
-        index=index,
-        image=by_id[np.searchsorted(image_id[by_id], wanted.image_id)],
-        center=box[:, :2] + box[:, 2:] / 2,
-        size=crop_size_for(box[:, 2:], codec.input_size, padding, index.card.box.keep_aspect),
-        input_size=codec.input_size,
-        warp=codec.warp,
-    )
-
-
-class _CropBatches(Dataset[Any]):
-    """Batch number -> uint8 (B, h, w, 3) crops; keeps the last image, as rows come by image."""
-
-    def __init__(self, crops: Crops, batches: list[np.ndarray]):
-        self._crops, self._batches = crops, batches
-        self._last: tuple[int, np.ndarray] | None = None
-
-    def __getitem__(self, number: int) -> Tensor | PosekitError:
-        return guarded(self._make, number)
-
-    def _make(self, number: int) -> Tensor:
-        rows, crops = self._batches[number], self._crops
-        matrices = crop_matrices(
-            crops.center[rows], crops.size[rows], 0.0, crops.input_size, crops.warp
-        )
-        out = torch.empty((len(rows), *crops.input_size, 3), dtype=torch.uint8)
-        for i, (row, matrix) in enumerate(zip(rows, matrices, strict=True)):
-            image = self._image(int(crops.image[row]))
-            out[i] = torch.from_numpy(warp_image(image, matrix, crops.input_size))
-        return out
-
-    def _image(self, image: int) -> np.ndarray:
-        if self._last is None or self._last[0] != image:
-            index = self._crops.index
-            height, width = index.columns.image_size[image].tolist()
-            self._last = (image, read_image(index.image_file_at(image), (height, width)))
-        return self._last[1]
 
 
 def write_results(
@@ -300,6 +244,21 @@ def _check(model: PoseModel, head: str, index: PoseIndex, protocol: Protocol) ->
             f"dataset '{index.card.name}' is scored instance by instance, which needs boxes: "
             "annotation (a detector's boxes have no instance of their own)"
         )
+
+
+def _with_padding(index: PoseIndex, protocol: Protocol) -> PoseIndex:
+    if protocol.padding in {None, index.card.box.padding}:
+        return index
+    box = index.card.box.model_copy(update={"padding": protocol.padding})
+    changed = copy.copy(index)
+    changed.card = index.card.model_copy(update={"box": box})
+    return changed
+
+
+def _image_rows(index: PoseIndex, image_id: np.ndarray) -> np.ndarray:
+    known = np.asarray(index.columns.image_id)
+    by_id = np.argsort(known, kind="stable")
+    return by_id[np.searchsorted(known[by_id], image_id)]
 
 
 def _sum_of_processes(values: np.ndarray) -> np.ndarray:
