@@ -35,7 +35,12 @@ def people_scene(
         if rng.random() < 0.2:
             figure = figures[int(rng.integers(len(figures)))]
             target = figure.points[int(rng.integers(len(figure.points)))]
-            paint_occluder(canvas, rng, target, places[figure.number][1] * rng.uniform(0.07, 0.14))
+            paint_occluder(
+                canvas,
+                rng,
+                target,
+                min(places[figure.number][1], canvas.size[0]) * rng.uniform(0.06, 0.12),
+            )
         return figures
 
     return _attempt(rng, size, draw, crowd)
