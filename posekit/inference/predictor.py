@@ -26,6 +26,7 @@ from posekit.inference.results import Poses
 from posekit.models import PoseModel, load_model, read_description
 
 ALL = "all"
+_MOST_WAITING_BYTES = 1 << 28
 
 
 class HeadPoses(dict[str, Poses]):
@@ -127,13 +128,14 @@ class Predictor:
         """
         heads = self.choose(head)
         waiting: list[Work] = []
-        count = 0
+        count = held = 0
         for item in work:
             waiting.append(item)
             count += len(item.box_xywh)
-            if count >= self.batch_size or len(waiting) >= 4 * self.batch_size:
+            held += item.image.pixels.nbytes
+            if count >= self.batch_size or held > _MOST_WAITING_BYTES:
                 yield from self._finish(waiting, heads)
-                waiting, count = [], 0
+                waiting, count, held = [], 0, 0
         if waiting:
             yield from self._finish(waiting, heads)
 
