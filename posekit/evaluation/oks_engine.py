@@ -156,12 +156,12 @@ def accumulate(
         columns = columns[np.argsort(-found.score[matches.rows[columns]], kind="stable")]
         of_category = truth.category == c
         for a in range(ranges):
-            expected = np.count_nonzero(of_category & ~matches.truth_is_ignored[a])
+            expected = int(np.count_nonzero(of_category & ~matches.truth_is_ignored[a]))
             if expected == 0:
                 continue
             counts = ~matches.is_ignored[a][:, columns]
             hit = matches.is_matched[a][:, columns]
-            _curve(hit & counts, ~hit & counts, expected, precision[:, :, c, a], recall[:, c, a])
+            _curve(hit, counts, expected, precision[:, :, c, a], recall[:, c, a])
     return OksResult(precision, recall)
 
 
@@ -178,29 +178,34 @@ def similarities(
     rectangle twice as large as its box on each side (it is ignored in the scores anyway).
     """
     result = np.empty(len(instance))
-    variances = (sigmas * 2) ** 2
+    num = truth.keypoints.shape[1]
     num_labelled = truth.labelled.sum(axis=1)
+    # Labelled keypoints first: sums then run over the same numbers in the reference's order.
     order = np.argsort(~truth.labelled, axis=1, kind="stable")
-    x, y = np.ascontiguousarray(keypoints[..., 0]), np.ascontiguousarray(keypoints[..., 1])
-    true_x = np.take_along_axis(truth.keypoints[..., 0], order, axis=1)
-    true_y = np.take_along_axis(truth.keypoints[..., 1], order, axis=1)
+    variances = ((sigmas * 2) ** 2)[order]
+    true = np.take_along_axis(_as_complex(truth.keypoints), order, axis=1)
+    found = _as_complex(keypoints).ravel()
     scale = truth.area + np.spacing(1)
     pair_labelled = num_labelled[instance]
     for k in np.unique(pair_labelled):
         of_count = np.flatnonzero(pair_labelled == k)
         for start in range(0, len(of_count), _PAIRS_AT_ONCE):
             pairs = of_count[start : start + _PAIRS_AT_ONCE]
-            g, d = instance[pairs], detection[pairs]
+            g, d = instance[pairs], detection[pairs, None] * num
             if k:
-                columns = order[g, :k]
-                dx = x[d[:, None], columns] - true_x[g, :k]
-                dy = y[d[:, None], columns] - true_y[g, :k]
-                spread = variances[columns]
+                offset = found[d + order[g, :k]]
+                offset -= true[g, :k]
+                error, spread = offset.real**2 + offset.imag**2, variances[g, :k]
             else:
-                dx, dy = _outside_rectangle(truth.box_xywh[g], x[d], y[d])
-                spread = variances
-            error = (dx**2 + dy**2) / spread / scale[g, None] / 2
-            result[pairs] = np.sum(np.exp(-error), axis=1) / error.shape[1]
+                points = found[d + np.arange(num)]
+                dx, dy = _outside_rectangle(truth.box_xywh[g], points.real, points.imag)
+                error, spread = dx**2 + dy**2, (sigmas * 2) ** 2
+            error /= spread
+            error /= scale[g, None]
+            error /= 2
+            np.negative(error, out=error)
+            np.exp(error, out=error)
+            result[pairs] = np.sum(error, axis=1) / error.shape[1]
     return result
 
 
@@ -230,20 +235,21 @@ def _tables(pairs: _Pairs) -> Iterator[_Table]:
     np.maximum.at(best, pairs.detection, pairs.oks)
     chosen = np.flatnonzero(best >= THRESHOLDS[0])
     round_ = _rank(pairs.group[chosen])
-    starts = np.flatnonzero(round_ == 0)
     owner = np.cumsum(round_ == 0) - 1
+    rounds = np.bincount(owner)
     pair_start = np.cumsum(count) - count
     for size in np.unique(count[chosen]):
         mine = np.flatnonzero(count[chosen] == size)
-        local = np.full(len(starts), -1)
         owners = np.unique(owner[mine])
+        owners = owners[np.argsort(-rounds[owners], kind="stable")]
+        local = np.full(len(rounds), -1)
         local[owners] = np.arange(len(owners))
-        n, rounds = len(owners), int(round_[mine].max()) + 1
+        n, most = len(owners), int(rounds[owners[0]])
         place = (local[owner[mine]], round_[mine])
         wanted = pair_start[chosen[mine]][:, None] + np.arange(size)
-        table = np.full((n, rounds, size), -1.0)
+        table = np.full((n, most, size), -1.0)
         table[place] = pairs.oks[wanted]
-        who = np.full((n, rounds), -1, np.int64)
+        who = np.full((n, most), -1, np.int64)
         who[place] = chosen[mine]
         instances = np.empty((n, size), np.int64)
         instances[place[0]] = pairs.instance[wanted]
@@ -258,39 +264,51 @@ def _match_table(table: _Table, truth: OksTruth, matches: Matches) -> None:
     n, rounds, size = table.oks.shape
     free = np.ones((n, len(AREA_RANGES), len(THRESHOLDS), size), bool)
     for r in range(rounds):
-        active = np.flatnonzero(table.detection[:, r] >= 0)
-        who = table.detection[active, r]
-        oks = table.oks[active, r][:, None, None, :]
-        good = (oks >= least) & (free[active] | crowd[active])
-        regular = good & ~ignored[active]
+        # Images come by falling number of rounds, so those that still take part are the first.
+        active = int(np.count_nonzero(table.detection[:, r] >= 0))
+        who = table.detection[:active, r]
+        oks = table.oks[:active, r][:, None, None, :]
+        good = (free[:active] | crowd[:active]) & (oks >= least)
+        regular = good & ~ignored[:active]
         good = np.where(regular.any(axis=-1, keepdims=True), regular, good)
         # Among equal similarities the last instance wins, as in the reference's loop.
         best = size - 1 - np.argmax(np.where(good, oks, -1.0)[..., ::-1], axis=-1)
-        matched = good.any(axis=-1)
-        at = np.nonzero(matched)
-        chosen = best[at]
-        free[active[at[0]], at[1], at[2], chosen] = False
-        matches.is_matched[at[1], at[2], who[at[0]]] = True
-        matches.is_ignored[at[1], at[2], who[at[0]]] = ignored[active[at[0]], at[1], 0, chosen]
-        whole = at[1] == 0
-        matches.partner[at[2][whole], who[at[0][whole]]] = table.instance[
-            active[at[0][whole]], chosen[whole]
+        image, area, threshold = np.nonzero(good.any(axis=-1))
+        chosen = best[image, area, threshold]
+        free[image, area, threshold, chosen] = False
+        matches.is_matched[area, threshold, who[image]] = True
+        matches.is_ignored[area, threshold, who[image]] = ignored[image, area, 0, chosen]
+        whole = area == 0
+        matches.partner[threshold[whole], who[image[whole]]] = table.instance[
+            image[whole], chosen[whole]
         ]
 
 
-def _curve(hits, misses, expected, precision, recall):
-    true_positives = np.cumsum(hits, axis=1).astype(np.float64)
-    false_positives = np.cumsum(misses, axis=1).astype(np.float64)
-    recalls = true_positives / expected
-    precisions = true_positives / (false_positives + true_positives + np.spacing(1))
-    precisions = np.maximum.accumulate(precisions[:, ::-1], axis=1)[:, ::-1]
-    num = hits.shape[1]
+def _curve(
+    is_hit: np.ndarray,
+    counts: np.ndarray,
+    expected: int,
+    precision: np.ndarray,
+    recall: np.ndarray,
+) -> None:
+    """Fill precision (T, R) and recall (T,) from hits (T, D) in order of falling score.
+
+    Only hits matter: between two of them recall stands still and precision falls.
+    """
     for t in range(len(THRESHOLDS)):
-        recall[t] = recalls[t, -1] if num else 0.0
-        at = np.searchsorted(recalls[t], RECALLS, side="left")
+        at = np.flatnonzero(is_hit[t] & counts[t])
+        true_positives = np.arange(1.0, len(at) + 1)
+        all_positives = np.cumsum(counts[t])[at]
+        recalls = true_positives / expected
+        # The sum is written as the reference writes it, false + true + spacing.
+        false_positives = all_positives - true_positives
+        precisions = true_positives / (false_positives + true_positives + np.spacing(1))
+        precisions = np.maximum.accumulate(precisions[::-1])[::-1]
+        recall[t] = recalls[-1] if len(at) else 0.0
+        place = np.searchsorted(recalls, RECALLS, side="left")
+        reached = place < len(at)
         precision[t] = 0.0
-        reached = at < num
-        precision[t, reached] = precisions[t, at[reached]]
+        precision[t, reached] = precisions[place[reached]]
 
 
 def _rank(groups: np.ndarray) -> np.ndarray:
@@ -303,6 +321,11 @@ def _rank(groups: np.ndarray) -> np.ndarray:
 
 def _outside(area: np.ndarray, ranges: np.ndarray) -> np.ndarray:
     return (area[None] < ranges[:, :1]) | (area[None] > ranges[:, 1:])
+
+
+def _as_complex(points: np.ndarray) -> np.ndarray:
+    """(N, K, 2) float64 as (N, K) x + iy, so that one look-up fetches both."""
+    return np.ascontiguousarray(points, dtype=np.float64).view(np.complex128)[..., 0]
 
 
 def _outside_rectangle(box, x, y):
