@@ -144,24 +144,32 @@ def available(kind: Kind) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def find(kind: Kind, name: str | Path) -> Path:
+def find(kind: Kind, name: str | Path, passing_over: tuple[Path, ...] = ()) -> Path:
     """Give the file of a card or recipe named by path or by name.
+
+    Args:
+        kind: which sort of card.
+        name: a name, or a path that ends in .yaml or .yml.
+        passing_over: resolved files that a name may not mean, so that a user's own `coco.yaml`
+            can extend the `coco` that ships.
 
     Raises:
         ConfigError: no such file or name; tells the nearest name and where it looked.
     """
     path = Path(name).expanduser()
+    names = available(kind)
     if path.suffix in {".yaml", ".yml"}:
         if path.is_file():
             return path
-        shipped = available(kind).get(path.stem)
-        if shipped and path.parent.name in {kind, ""}:
-            return shipped
-        raise ConfigError(f"{path}: there is no such file")
-    names = available(kind)
-    if str(name) in names:
-        return names[str(name)]
-    looked = ", ".join(str(folder) for folder in card_folders(kind))
+        if path.stem in names and path.parent.name in {kind, ""}:
+            return names[path.stem]
+        raise ConfigError(f"{path}: there is no such file{nearest(path.stem, names)}")
+    folders = card_folders(kind)
+    for folder in folders:
+        file = folder / f"{name}.yaml"
+        if file.is_file() and file.resolve() not in passing_over:
+            return file
+    looked = ", ".join(str(folder) for folder in folders)
     raise ConfigError(
         f"no {kind.rstrip('s')} named '{name}'{nearest(str(name), names)} (looked in {looked})"
     )
@@ -179,9 +187,10 @@ def read_with_extends(kind: Kind, file: Path, _seen: tuple[Path, ...] = ()) -> d
     parent = data.pop("extends", None)
     if parent is None:
         return data
+    seen = (*_seen, file.resolve())
     beside = file.parent / str(parent)
-    parent_file = beside if beside.is_file() else _find_parent(kind, parent, file)
-    base = read_with_extends(kind, parent_file, (*_seen, file.resolve()))
+    parent_file = beside if beside.is_file() else _find_parent(kind, parent, file, seen)
+    base = read_with_extends(kind, parent_file, seen)
     return merge(base, data)
 
 
@@ -198,10 +207,10 @@ def dataset_card_from_dict(
     """Build a card from its mapping (key `schema` holds the schema); ConfigError names `where`."""
     data = dict(data)
     data.setdefault("name", file.stem if file else "")
-    schema = data.pop("schema", None)
-    if not isinstance(schema, dict):
-        raise ConfigError(f"{where}: key 'schema' is missing or not a mapping")
-    data["keypoint_schema"] = _read_schema(schema, data["name"], where)
+    for key in {"file", "keypoint_schema"} & set(data):
+        raise ConfigError(f"{where}: unknown key '{key}'; did you mean 'schema'?")
+    data["keypoint_schema"] = _read_schema(data, where)
+    del data["schema"]
     data.setdefault("folder", data["name"])
     return validate(DatasetCard, {**data, "file": file}, where)
 
@@ -213,38 +222,34 @@ def load_head_card(name: str | Path) -> HeadCard:
     return validate(HeadCard, {"name": file.stem, **data, "file": file}, str(file))
 
 
-_SCHEMA_KEYS = {
-    "name",
-    "keypoints",
-    "flip_pairs",
-    "skeleton",
-    "sigmas",
-    "sigmas_source",
-    "upper_body",
-}
+class _SchemaKeys(Strict):
+    """The keys of `schema` in a dataset's card, as `KeypointSchema` explains them."""
+
+    name: str | None = None
+    keypoints: list[str]
+    flip_pairs: list[tuple[str, str]] | None = None
+    skeleton: list[tuple[str, str]] = Field(default_factory=list)
+    sigmas: list[float] | None = None
+    sigmas_source: str | None = None
+    upper_body: list[str] = Field(default_factory=list)
 
 
-def _read_schema(schema: dict[str, Any], name: str, where: str) -> KeypointSchema:
-    for key in schema:
-        if key not in _SCHEMA_KEYS:
-            raise ConfigError(f"{where}: unknown key 'schema.{key}'{nearest(key, _SCHEMA_KEYS)}")
-    if not isinstance(schema.get("keypoints"), list):
-        raise ConfigError(f"{where}: key 'schema.keypoints' is missing or not a list of names")
-    for key in ("flip_pairs", "skeleton"):
-        for entry in schema.get(key) or ():
-            if not (isinstance(entry, (list, tuple)) and len(entry) == 2):
-                raise ConfigError(
-                    f"{where}: key 'schema.{key}': found {entry!r}, expected two keypoint names"
-                )
+class _SchemaFile(Strict):
+    keys: _SchemaKeys = Field(alias="schema")
+
+
+def _read_schema(card: dict[str, Any], where: str) -> KeypointSchema:
+    keys = validate(_SchemaFile, {k: card[k] for k in ("schema",) if k in card}, where).keys
+    given = keys.model_dump(exclude_unset=True)
     try:
-        return KeypointSchema.from_dict({"name": name, **schema})
+        return KeypointSchema.from_dict({"name": card["name"], **given})
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
 
 
-def _find_parent(kind: Kind, parent: Any, file: Path) -> Path:
+def _find_parent(kind: Kind, parent: Any, file: Path, seen: tuple[Path, ...]) -> Path:
     try:
-        return find(kind, str(parent))
+        return find(kind, str(parent), passing_over=seen)
     except ConfigError as error:
         raise ConfigError(f"{file}: key 'extends': {error}") from None
 

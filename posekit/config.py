@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
@@ -15,23 +16,37 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Strict(BaseModel):
-    """Base of all cards and recipes: unknown keys are errors, values do not change."""
+    """Base of all cards and recipes: unknown keys are errors, values finite and unchanging."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key written twice."""
+    """SafeLoader that refuses odd and repeated keys, and reads 1e-3 as the number it looks like."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                line = key_node.start_mark.line + 1
-                raise yaml.MarkedYAMLError(problem=f"key '{key}' stands twice (again in line {line})")
+            problem = None
+            if not isinstance(key, (str, int, float)):
+                problem = f"found {key!r} as a key, expected text"
+            elif key in seen:
+                problem = f"key '{key}' stands twice"
+            if problem:
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 wants a dot in every float; nobody who writes 1e-3 means text.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+\Z"),
+    list("-+0123456789"),
+)
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
@@ -57,6 +72,9 @@ def parse_mapping(text: str, where: str) -> dict[str, Any]:
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it cannot be parsed"
         raise ConfigError(f"{where}{line}: not valid YAML: {problem}") from None
+    except (RecursionError, ValueError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ConfigError(f"{where}: not valid YAML: {reason}") from None
     if not isinstance(data, dict):
         found = "nothing" if data is None else type(data).__name__
         raise ConfigError(f"{where}: found {found}, expected a mapping of keys to values")
@@ -67,7 +85,7 @@ def parse_value(text: str) -> Any:
     """Parse the right side of a `key.path=value` setting as YAML; plain text stays text."""
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError, ValueError):
         return text
 
 
@@ -93,10 +111,11 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
     result = dict(data)
     for setting in overrides:
         path, equals, text = setting.partition("=")
-        if not equals or not path.strip():
+        parts = path.strip().split(".")
+        if not equals or not all(parts):
             raise ConfigError(f"setting '{setting}': expected key.path=value")
         nested: Any = parse_value(text)
-        for part in reversed(path.strip().split(".")):
+        for part in reversed(parts):
             nested = {part: nested}
         result = merge(result, nested)
     return result
@@ -125,6 +144,7 @@ def _explain(model: type[BaseModel], item: Any) -> str:
     if item["type"] == "missing":
         return f"key '{key}' is missing"
     message = item["msg"].removeprefix("Value error, ")
+    message = re.sub(r"dictionary or instance of \w+", "mapping", message)
     found = item["input"]
     shown = "" if isinstance(found, dict) else f", found {found!r}"
     return f"key '{key}': {message}{shown}" if key else message
@@ -144,13 +164,17 @@ def _fields_at(model: type[BaseModel], path: list[Any]) -> list[str]:
         if not (isinstance(current, type) and issubclass(current, BaseModel)):
             current = _value_type(current)
             continue
-        field = current.model_fields.get(str(part))
+        field = _by_key(current).get(str(part))
         if field is None:
             return []
         current = field.annotation
         current = _model_in(current) or current
     current = _model_in(current)
-    return list(current.model_fields) if current else []
+    return list(_by_key(current)) if current else []
+
+
+def _by_key(model: type[BaseModel]) -> dict[str, Any]:
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _value_type(annotation: Any) -> Any:

@@ -31,7 +31,7 @@ class KeypointSchema:
 
     Raises:
         ConfigError: names not unique or not lower_snake, an unknown name in a pair, link or set,
-            a keypoint in two pairs or paired with itself, sigmas of the wrong number or not positive.
+            a keypoint in two pairs or paired with itself, sigmas of the wrong number or below 0.
     """
 
     name: str
@@ -45,8 +45,9 @@ class KeypointSchema:
     def __post_init__(self) -> None:
         self._check_names()
         self._check_flip_pairs()
-        for a, b in self.skeleton:
-            self.index(a, "skeleton"), self.index(b, "skeleton")
+        for link in self.skeleton:
+            for name in link:
+                self.index(name, "skeleton")
         for name in self.upper_body:
             self.index(name, "upper_body")
         self._check_sigmas()
@@ -71,7 +72,7 @@ class KeypointSchema:
     @cached_property
     def flip_indices(self) -> np.ndarray:
         """int64 (K,): channel i of a mirrored image holds what was channel flip_indices[i]."""
-        indices = np.arange(len(self))
+        indices = np.arange(len(self), dtype=np.int64)
         for a, b in self.flip_pairs:
             i, j = self.index(a), self.index(b)
             indices[i], indices[j] = j, i
@@ -82,7 +83,9 @@ class KeypointSchema:
     def skeleton_indices(self) -> np.ndarray:
         """int64 (L, 2): the links as channel numbers."""
         pairs = [(self.index(a), self.index(b)) for a, b in self.skeleton]
-        return np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
+        indices = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
+        indices.setflags(write=False)
+        return indices
 
     @cached_property
     def is_upper_body(self) -> np.ndarray:
@@ -106,19 +109,34 @@ class KeypointSchema:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> KeypointSchema:
-        """Build a schema from `to_dict`'s form; without `flip_pairs` they come from the names."""
-        keypoints = tuple(data["keypoints"])
-        pairs = data.get("flip_pairs")
-        sigmas = data.get("sigmas")
-        return cls(
-            name=data["name"],
-            keypoints=keypoints,
-            flip_pairs=flip_pairs_from_names(keypoints) if pairs is None else _pairs(pairs),
-            skeleton=_pairs(data.get("skeleton") or ()),
-            sigmas=None if sigmas is None else tuple(float(s) for s in sigmas),
-            sigmas_source=data.get("sigmas_source"),
-            upper_body=tuple(data.get("upper_body") or ()),
-        )
+        """Build a schema from `to_dict`'s form; without `flip_pairs` they come from the names.
+
+        Raises:
+            ConfigError: a field is missing or of the wrong kind, the schema is not valid, or flip
+                pairs are to come from the names and a `left_` or `right_` name has no partner.
+        """
+        try:
+            keypoints = tuple(data["keypoints"])
+            if not all(isinstance(name, str) for name in keypoints):
+                raise TypeError(f"found keypoints {keypoints!r:.80}, expected names")
+            pairs = data.get("flip_pairs")
+            sigmas = data.get("sigmas")
+            fields: dict[str, Any] = {
+                "name": str(data["name"]),
+                "keypoints": keypoints,
+                "skeleton": _pairs(data.get("skeleton") or ()),
+                "sigmas": None if sigmas is None else tuple(float(s) for s in sigmas),
+                "sigmas_source": data.get("sigmas_source"),
+                "upper_body": tuple(data.get("upper_body") or ()),
+            }
+            given = None if pairs is None else _pairs(pairs)
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
+            raise ConfigError(f"a schema is described wrongly: {reason}") from None
+        if given is None:
+            _check_partners(fields["name"], keypoints)
+            given = flip_pairs_from_names(keypoints)
+        return cls(flip_pairs=given, **fields)
 
     def _check_names(self) -> None:
         if not self.keypoints:
@@ -137,7 +155,8 @@ class KeypointSchema:
         seen: dict[str, tuple[str, str]] = {}
         for pair in self.flip_pairs:
             a, b = pair
-            self.index(a, "flip_pairs"), self.index(b, "flip_pairs")
+            for name in pair:
+                self.index(name, "flip_pairs")
             if a == b:
                 raise ConfigError(
                     f"schema '{self.name}': flip pair ({a}, {b}) pairs a keypoint with itself; "
@@ -176,6 +195,17 @@ def flip_pairs_from_names(keypoints: Sequence[str]) -> tuple[tuple[str, str], ..
         for position, name in enumerate(keypoints)
         if (partner := _partner(name)) in names and partner not in keypoints[:position]
     )
+
+
+def _check_partners(schema: str, keypoints: Sequence[str]) -> None:
+    for name in keypoints:
+        partner = _partner(name)
+        if partner is not None and partner not in keypoints:
+            raise ConfigError(
+                f"schema '{schema}': '{name}' has no partner '{partner}'"
+                f"{nearest(partner, [k for k in keypoints if k != name])} "
+                "(if it has none, list the flip_pairs that there are)"
+            )
 
 
 def _partner(name: str) -> str | None:
