@@ -48,13 +48,13 @@ def read_image(
         DatasetError: the file is missing, no image, cut off, or has another size than declared.
     """
     data = _read_bytes(file)
-    image = _decode(data, reduce, _RAW_FRAME)
-    if image is None:
-        raise DatasetError(file, "it cannot be decoded as an image", fix="replace the file")
     if _is_truncated_jpeg(data):
         raise DatasetError(
             file, "the JPEG data end early (the file was cut off)", fix="download the file again"
         )
+    image = _decode(data, reduce, _RAW_FRAME)
+    if image is None:
+        raise DatasetError(file, "it cannot be decoded as an image", fix="replace the file")
     wanted = _divided(declared_size, reduce)
     if min(declared_size) > 0 and image.shape[:2] != wanted:
         turned = _decode(data, reduce, 0) if image.shape[1::-1] == wanted else None
