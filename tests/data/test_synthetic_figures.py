@@ -179,7 +179,9 @@ def test_a_nearer_person_hides_points_of_the_one_behind():
     canvas, rng = Canvas(220, 220), generator(5, "two")
     pose, shape = BodyPose(), BodyShape()
     far = render_person(canvas, rng, CENTER, 150, number=0, pose=pose, shape=shape)
-    near = render_person(canvas, rng, np.array([116.0, 110.0]), 180, number=1, pose=pose, shape=shape)
+    near = render_person(
+        canvas, rng, np.array([116.0, 110.0]), 180, number=1, pose=pose, shape=shape
+    )
     behind, front = label_figure(canvas, far), label_figure(canvas, near)
     assert (front.visibility == 2).all()
     assert (behind.visibility == 1).sum() > 5

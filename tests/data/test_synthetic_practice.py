@@ -113,7 +113,7 @@ def test_mpii_crops_hold_the_person_and_head_sizes_follow_the_records(practice):
         offset = instance.crop_center - np.array([0.5 * (x0 + x1), 0.5 * (y0 + y1)])
         side = max(x1 - x0, y1 - y0) + 1
         assert np.abs(offset).max() < 0.25 * side
-        assert 0.8 < instance.crop_size[0] / side < 1.15
+        assert 0.79 < instance.crop_size[0] / side < 1.16
         left, top, right, bottom = np.rint(label.figure.extras["head_box_xyxy"])
         diagonal = float(np.hypot(right - left, bottom - top))
         assert instance.extras["head_size"] == pytest.approx(0.6 * diagonal)

@@ -16,10 +16,10 @@ from posekit.data.synthetic.canvas import (
 )
 
 
-def paint_background(canvas: Canvas, rng: np.random.Generator, clutter: int = 8) -> None:
+def paint_background(canvas: Canvas, rng: np.random.Generator, clutter: int = 6) -> None:
     """Cover the canvas with a soft gradient, a ground, texture and `clutter` random things."""
     height, width = canvas.size
-    coarse = rng.integers(60, 200, (3, 4, 1)) + rng.integers(-22, 23, (3, 4, 3))
+    coarse = rng.integers(80, 190, (3, 4, 1)) + rng.integers(-14, 15, (3, 4, 3))
     coarse = np.clip(coarse, 0, 255).astype(np.uint8)
     canvas.image[:] = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     if rng.random() < 0.6:
@@ -28,7 +28,7 @@ def paint_background(canvas: Canvas, rng: np.random.Generator, clutter: int = 8)
         _thing(canvas, rng)
     texture = rng.integers(0, 256, (height // 3, width // 3), dtype=np.uint8)
     grain = cv2.resize(texture, (width, height), interpolation=cv2.INTER_LINEAR)
-    strength = rng.uniform(0.05, 0.16)
+    strength = rng.uniform(0.04, 0.12)
     grain3 = cv2.merge([grain, grain, grain])
     cv2.addWeighted(canvas.image, 1.0, grain3, strength, -128 * strength, dst=canvas.image)
 
@@ -74,14 +74,14 @@ def _ground(canvas: Canvas, rng: np.random.Generator) -> None:
     height, width = canvas.size
     left, right = height * rng.uniform(0.5, 0.85, 2)
     corners = np.array([[0, left], [width, right], [width, height], [0, height]])
-    canvas.polygon(corners, random_color(rng, (0.05, 0.5), (0.25, 0.75)))
+    canvas.polygon(corners, random_color(rng, (0.02, 0.3), (0.3, 0.75)))
 
 
 def _thing(canvas: Canvas, rng: np.random.Generator) -> None:
     height, width = canvas.size
     center = rng.uniform(0, 1, 2) * (width, height)
     size = rng.uniform(0.04, 0.22) * height
-    color = random_color(rng, (0.05, 0.6), (0.2, 0.9))
+    color = random_color(rng, (0.02, 0.35), (0.3, 0.85))
     kind = rng.random()
     if kind < 0.3:
         canvas.polygon(hull(center + rng.normal(0, size, (6, 2))), color)

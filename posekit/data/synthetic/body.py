@@ -115,7 +115,7 @@ def sample_pose(rng: np.random.Generator) -> BodyPose:
     return BodyPose(
         yaw=yaw,
         lean=clipped_normal(rng, 2, 6, -12, 20),
-        roll=clipped_normal(rng, 0, 38 if leaning else 8, -85, 85),
+        roll=clipped_normal(rng, 0, 32 if leaning else 8, -70, 70),
         bend=clipped_normal(rng, 6, 14, -12, 60),
         side_bend=clipped_normal(rng, 0, 8, -25, 25),
         spine_twist=clipped_normal(rng, 0, 10, -30, 30),

@@ -147,10 +147,11 @@ def random_color(
     rng: np.random.Generator,
     saturation: tuple[float, float] = (0.3, 0.9),
     value: tuple[float, float] = (0.3, 0.95),
+    hue: tuple[float, float] = (0.0, 6.0),
 ) -> Color:
-    """Draw a colour of any hue with saturation and value inside the ranges."""
-    hue, s, v = rng.uniform(0, 6), rng.uniform(*saturation), rng.uniform(*value)
+    """Draw a colour with saturation, value and hue (red 0, green 2, blue 4) inside the ranges."""
+    turn, s, v = rng.uniform(*hue), rng.uniform(*saturation), rng.uniform(*value)
     channels = [
-        v - v * s * max(min(k, 4 - k, 1.0), 0.0) for k in ((n + hue) % 6 for n in (5, 3, 1))
+        v - v * s * max(min(k, 4 - k, 1.0), 0.0) for k in ((n + turn) % 6 for n in (5, 3, 1))
     ]
     return (channels[0] * 255, channels[1] * 255, channels[2] * 255)

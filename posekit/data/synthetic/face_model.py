@@ -65,7 +65,7 @@ def sample_face(rng: np.random.Generator) -> FaceParameters:
     return FaceParameters(
         yaw=clipped_normal(rng, 0, 18, -40, 40),
         pitch=clipped_normal(rng, 0, 9, -24, 24),
-        roll=clipped_normal(rng, 0, 30, -70, 70),
+        roll=clipped_normal(rng, 0, 26, -60, 60),
         jaw=float(around_one[0]),
         length=float(around_one[1]),
         eyes=float(around_one[2]),

@@ -81,8 +81,8 @@ def _person(label: Label, image: str, rng: np.random.Generator) -> dict[str, Any
     joints = np.where(labelled[:, None], np.rint(points) + 1.0, -1.0)
     x0, y0, x1, y1 = label.box_xyxy
     side = max(x1 - x0 + 1, y1 - y0 + 1)
-    scale = round(side * rng.uniform(0.85, 1.1) / 200, 6)
-    jitter = rng.normal(0, 0.05, 2) * side
+    scale = round(side * rng.uniform(0.8, 1.15) / 200, 6)
+    jitter = rng.normal(0, 0.06, 2).clip(-0.15, 0.15) * side
     # Users of the files move the centre down by 15 x scale, so it is given that much higher.
     center = (
         np.rint(0.5 * (x0 + x1) + jitter[0]),

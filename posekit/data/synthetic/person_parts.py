@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,6 +20,11 @@ _HAIRS = (
     (120, 116, 112),
     (122, 52, 28),
 )
+_SHOES = ((240, 238, 232), (35, 33, 36), (190, 40, 45), (60, 190, 90))
+# Trousers are blue, grey or khaki and shirts of the warm hues, as clothes often are; it also
+# spares a small model from learning every combination.
+_TROUSERS = ((48, 72, 138), (70, 104, 176), (38, 42, 70), (78, 84, 96), (98, 92, 66))
+_WARM_HUES = (-0.9, 1.9)  # of 6, from pink over red and yellow to green
 _HEAD = 1.2  # as large as the skeleton draws heads
 
 
@@ -46,21 +51,25 @@ class PersonLook:
 
 def sample_look(rng: np.random.Generator) -> PersonLook:
     """Draw a person's look."""
-    shirt = random_color(rng, (0.35, 0.95), (0.55, 0.98))
+    shirt = random_color(rng, (0.55, 0.95), (0.65, 0.98), _WARM_HUES)
     tone = rng.uniform(0.08, 0.2) * float(rng.choice([-1, 1]))
     return PersonLook(
-        skin=_SKINS[int(rng.integers(len(_SKINS)))],
-        hair=_HAIRS[int(rng.integers(len(_HAIRS)))],
+        skin=_pick(rng, _SKINS),
+        hair=_pick(rng, _HAIRS),
         shirt=shirt,
         back=tint(shirt, 0.45),
-        trousers=random_color(rng, (0.1, 0.8), (0.2, 0.7)),
-        shoes=random_color(rng, (0.0, 0.9), (0.15, 0.95)),
-        long_sleeves=bool(rng.random() < 0.5),
-        long_trousers=bool(rng.random() < 0.7),
+        trousers=tint(_pick(rng, _TROUSERS), float(rng.uniform(0.8, 1.2))),
+        shoes=_pick(rng, _SHOES),
+        long_sleeves=bool(rng.random() < 0.35),
+        long_trousers=bool(rng.random() < 0.55),
         stripes=bool(rng.random() < 0.4),
         backpack=bool(rng.random() < 0.5),
         side_tones=(1 + tone, 1 - tone),
     )
+
+
+def _pick(rng: np.random.Generator, colors: Sequence[Color]) -> Color:
+    return colors[int(rng.integers(len(colors)))]
 
 
 def sees(name: str, head: np.ndarray) -> bool:
