@@ -1,0 +1,113 @@
+"""The contract of every registered evaluator, and the protocols of the cards that ship."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import eval_helpers as helpers
+import numpy as np
+import pytest
+
+from posekit.catalog import available, dataset_card_from_dict, load_dataset_card
+from posekit.errors import ConfigError
+from posekit.evaluation.base import Scores
+from posekit.evaluation.registry import EVALUATORS, evaluate, get_evaluator, protocol_of
+
+NUM = 4
+
+
+def card(evaluator: str, **protocol):
+    schema = helpers.make_schema(NUM)
+    data = {
+        "name": "practice",
+        "source": "made in the test",
+        "licence": "none",
+        "subject": "person",
+        "schema": {k: v for k, v in schema.to_dict().items() if k != "name"},
+        "adapter": "coco_json",
+        "splits": {"val": {"annotations": "a.json"}},
+        "evaluator": evaluator,
+        "protocol": protocol,
+    }
+    return dataset_card_from_dict(data, "practice.yaml")
+
+
+def problem():
+    rng = np.random.default_rng(0)
+    points = np.round(rng.uniform(0, 200, (9, NUM, 2)), 1)
+    truth = helpers.make_truth(points, np.ones((9, NUM), bool))
+    extras = {"head_size": np.full(9, 30.0), "num_keypoints": np.full(9, 4.0)}
+    truth = replace(truth, extras={**extras, "crowd_index": np.arange(9) / 9})
+    predictions = helpers.make_predictions(points + rng.normal(size=points.shape) * 4, truth)
+    return truth, predictions
+
+
+@pytest.mark.parametrize("name", EVALUATORS)
+def test_every_evaluator_scores_and_its_scores_survive_json(name):
+    truth, predictions = problem()
+    names = helpers.make_schema(NUM).keypoints
+    settings = {"parts": {"head": (names[0], names[1])}} if name == "wholebody" else {}
+    scores = evaluate(card(name, **settings), truth, predictions)
+    assert np.isfinite(scores.value)
+    assert scores.headline in scores.metrics
+    assert set(scores.per_keypoint) == set(names)
+    assert scores.protocol["dataset"] == "practice"
+    again = Scores.from_dict(json.loads(json.dumps(scores.to_dict(), allow_nan=False)))
+    assert again.metrics == pytest.approx(scores.metrics, nan_ok=True)
+    assert list(again.metrics) == list(scores.metrics)
+
+
+@pytest.mark.parametrize("name", EVALUATORS)
+def test_the_order_of_the_predictions_does_not_matter(name):
+    truth, predictions = problem()
+    expected = evaluate(card(name), truth, predictions).metrics
+    turned = predictions.take(np.arange(len(predictions))[::-1])
+    assert evaluate(card(name), truth, turned).metrics == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", EVALUATORS)
+def test_better_predictions_never_score_worse(name):
+    truth, predictions = problem()
+    scores = evaluate(card(name), truth, predictions)
+    exact = replace(predictions, keypoints=truth.keypoints.astype(np.float64))
+    best = evaluate(card(name), truth, exact)
+    assert (best.value <= scores.value) if scores.lower_is_better else best.value >= scores.value
+
+
+@pytest.mark.parametrize("name", available("datasets"))
+def test_every_card_that_ships_names_an_evaluator_and_valid_settings(name):
+    shipped = load_dataset_card(name)
+    protocol = protocol_of(shipped)
+    assert protocol.padding == shipped.box.padding
+    schema = shipped.keypoint_schema
+    for members in getattr(protocol, "columns", {}).values():
+        assert all(schema.index(member) >= 0 for member in members)
+
+
+def test_an_unknown_setting_names_the_nearest():
+    with pytest.raises(ConfigError, match=r"practice.yaml.*'use_aera'.*did you mean 'use_area'"):
+        protocol_of(replace_file(card("oks", use_aera=False)))
+
+
+def replace_file(loaded):
+    return loaded.model_copy(update={"file": Path("practice.yaml")})
+
+
+def test_an_unknown_evaluator_names_the_nearest():
+    with pytest.raises(ConfigError, match="no evaluator named 'okss'; did you mean 'oks'"):
+        get_evaluator("okss")
+
+
+def test_settings_of_the_user_lie_over_the_card():
+    loaded = card("oks", nms="none", nms_threshold=0.5)
+    protocol = protocol_of(loaded, {"nms": "soft_oks_nms"})
+    assert (protocol.nms, protocol.nms_threshold) == ("soft_oks_nms", 0.5)
+    with pytest.raises(ConfigError, match="protocol settings: key 'nms'"):
+        protocol_of(loaded, {"nms": "hard"})
+
+
+def test_sigmas_need_a_source():
+    with pytest.raises(ConfigError, match="sigmas without sigmas_source"):
+        protocol_of(card("oks", sigmas=[0.1] * NUM))

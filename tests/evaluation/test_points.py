@@ -1,0 +1,184 @@
+"""PCK, PCKh, NME and DeepLabCut's numbers against slow loops, and their guards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import eval_helpers as helpers
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from posekit.errors import ConfigError, PredictionError
+from posekit.evaluation.base import exact_points
+from posekit.evaluation.dlc import evaluate_dlc
+from posekit.evaluation.nme import area_under_curve, evaluate_nme
+from posekit.evaluation.pck import evaluate_pck
+from posekit.evaluation.pckh import evaluate_pckh
+from posekit.evaluation.protocol import (
+    AucEpeProtocol,
+    DlcProtocol,
+    NmeProtocol,
+    PckhProtocol,
+    PckProtocol,
+)
+
+NUM = 4
+
+
+def problem(seed: int, count: int = 8):
+    rng = np.random.default_rng(seed)
+    points = np.round(rng.uniform(0, 200, (count, NUM, 2)), 2)
+    labelled = rng.random((count, NUM)) < 0.8
+    labelled[0] = True
+    truth = helpers.make_truth(points, labelled)
+    truth = replace(truth, extras={"head_size": rng.uniform(20, 60, count)})
+    moved = truth.keypoints + rng.normal(size=points.shape) * 20
+    return truth, helpers.make_predictions(moved, truth), helpers.make_schema(NUM)
+
+
+def slow_hits(truth, predictions, length, threshold):
+    hits: list[list[bool]] = [[] for _ in range(NUM)]
+    for i in range(len(truth)):
+        for k in range(NUM):
+            if truth.visibility[i, k] > 0:
+                x, y = exact_points(truth.keypoints)[i, k]
+                px, py = predictions.keypoints[i, k]
+                error = ((px - x) ** 2 + (py - y) ** 2) ** 0.5
+                hits[k].append(error / length(i) < threshold)
+    return [h for h in hits if h]
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), threshold=st.sampled_from([0.05, 0.1, 0.2, 0.5]))
+def test_pck_equals_the_slow_loop_in_both_averages(seed, threshold):
+    truth, predictions, schema = problem(seed)
+    hits = slow_hits(truth, predictions, lambda i: max(truth.box_xywh[i, 2:]), threshold)
+    for average, expected in (
+        ("keypoints", np.mean([np.mean(h) for h in hits])),
+        ("points", np.mean([v for h in hits for v in h])),
+    ):
+        protocol = PckProtocol(thresholds=(threshold,), average=average)
+        scores = evaluate_pck(truth, predictions, schema, protocol)
+        assert scores.value == pytest.approx(expected, abs=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_pckh_is_the_share_of_all_points_but_those_left_out(seed):
+    truth, predictions, schema = problem(seed)
+    hits = slow_hits(truth, predictions, lambda i: truth.extras["head_size"][i], 0.5)
+    protocol = PckhProtocol(left_out=(schema.keypoints[1],))
+    scores = evaluate_pckh(truth, predictions, schema, protocol)
+    if len(hits) == NUM:
+        flat = [v for k, h in enumerate(hits) if k != 1 for v in h]
+        assert scores.metrics["PCKh"] == pytest.approx(100 * np.mean(flat), abs=1e-9)
+
+
+def test_the_area_under_the_curve_equals_a_fine_integration():
+    values = np.asarray([0.01, 0.03, 0.03, 0.08, 0.5])
+    grid = (np.arange(100_000) + 0.5) / 100_000 * 0.1
+    curve = [(values <= e).mean() for e in grid]
+    assert area_under_curve(values, 0.1) == pytest.approx(np.mean(curve), abs=1e-4)
+
+
+def test_nme_has_a_number_for_every_subset():
+    truth, predictions, schema = problem(2)
+    is_blurred = np.asarray([1.0, 0, 0, 1, 0, 0, 0, 0])
+    truth = replace(truth, extras={"blur": is_blurred, "pose": np.zeros(8)})
+    protocol = NmeProtocol(normaliser=100.0, subsets={"blur": "blur", "pose": "pose"})
+    scores = evaluate_nme(truth, predictions, schema, protocol)
+    alone = evaluate_nme(truth, predictions, schema, NmeProtocol(normaliser=100.0, subset="blur"))
+    assert scores.metrics["NME (blur)"] == pytest.approx(alone.metrics["NME"])
+    assert np.isnan(scores.metrics["NME (pose)"])
+    assert scores.lower_is_better
+
+
+def test_epe_and_rmse_are_the_mean_distance():
+    truth, predictions, schema = problem(3)
+    shifted = replace(predictions, keypoints=exact_points(truth.keypoints) + np.asarray((3, 4)))
+    assert evaluate_pck(truth, shifted, schema, AucEpeProtocol()).metrics["EPE"] == pytest.approx(5)
+    found = evaluate_dlc(truth, shifted, schema, DlcProtocol()).metrics
+    assert found["RMSE"] == pytest.approx(5)
+    assert found["RMSE (confident)"] == pytest.approx(5)
+    assert 0 < found["mAP"] <= 1
+
+
+def test_rmse_over_confident_points_leaves_out_the_others():
+    truth, predictions, schema = problem(4)
+    points = exact_points(truth.keypoints)
+    points[:, 0] += 50
+    scores = np.full(points.shape[:2], 0.9)
+    scores[:, 0] = 0.1
+    found = evaluate_dlc(
+        truth, replace(predictions, keypoints=points, scores=scores), schema, DlcProtocol()
+    )
+    assert found.metrics["RMSE (confident)"] == pytest.approx(0, abs=1e-9)
+    assert found.metrics["RMSE"] > 5
+
+
+def test_a_missing_prediction_is_named():
+    truth, predictions, schema = problem(5)
+    with pytest.raises(PredictionError, match=r"1 of 8 annotated instances have no prediction.*3"):
+        evaluate_pck(truth, predictions.take(np.arange(8) != 3), schema, PckProtocol())
+
+
+def test_an_instance_that_could_not_be_cropped_is_left_out_and_not_missed():
+    truth, predictions, schema = problem(5)
+    few = replace(predictions.take(np.arange(8) != 3), left_out=frozenset({(3, 3)}))
+    assert evaluate_pck(truth, few, schema, PckProtocol()).counts["instances"] == 7
+
+
+def test_a_repeated_id_is_named():
+    truth, predictions, schema = problem(6)
+    ids = np.array(predictions.instance_id)
+    images = np.array(predictions.image_id)
+    ids[5], images[5] = ids[4], images[4]
+    twice = replace(predictions, instance_id=ids, image_id=images)
+    with pytest.raises(PredictionError, match="prediction 5: instance id 4 stands twice"):
+        evaluate_pck(truth, twice, schema, PckProtocol())
+
+
+def test_an_unknown_normaliser_lists_what_there_is():
+    truth, predictions, schema = problem(7)
+    with pytest.raises(ConfigError, match=r"'box_size', but these annotations have only \['head_s"):
+        evaluate_nme(truth, predictions, schema, NmeProtocol(normaliser="box_size"))
+
+
+def test_a_keypoint_that_the_schema_lacks_is_named():
+    truth, predictions, schema = problem(7)
+    protocol = PckProtocol(columns={"Head": ("left_zero",)})
+    with pytest.raises(ConfigError, match="column 'Head' names the unknown keypoint 'left_zero'"):
+        evaluate_pck(truth, predictions, schema, protocol)
+
+
+def test_an_instance_without_a_normalising_length_is_named():
+    truth, predictions, schema = problem(8)
+    heads = np.array(truth.extras["head_size"])
+    heads[2] = 0
+    with pytest.raises(PredictionError, match=r"1 of 8 instances have no positive.*instance 2"):
+        evaluate_pckh(
+            replace(truth, extras={"head_size": heads}), predictions, schema, PckhProtocol()
+        )
+
+
+def test_nothing_labelled_is_an_error():
+    truth, predictions, schema = problem(9)
+    bare = replace(truth, visibility=np.zeros_like(truth.visibility))
+    with pytest.raises(PredictionError, match="nothing to score"):
+        evaluate_pck(bare, predictions, schema, PckProtocol())
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    value=st.decimals(-3000, 9000, places=2, allow_nan=False, allow_infinity=False),
+)
+def test_float32_coordinates_come_back_as_the_decimals_of_the_file(value):
+    assert exact_points(np.asarray([[float(value)]], np.float32))[0, 0] == float(value)
+
+
+def test_coordinates_in_any_memory_order_come_back():
+    points = np.arange(24, dtype=np.float32).reshape(2, 3, 4).transpose(2, 0, 1) + np.float32(0.1)
+    expected = np.round(points.astype(np.float64), 1)
+    np.testing.assert_array_equal(exact_points(points), expected)
