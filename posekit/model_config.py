@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -48,6 +48,8 @@ class BackboneConfig(Strict):
         gradient_checkpointing: recompute each block in the backward pass to save memory.
         experts: ViTPose+ experts; none if left out.
         attention: kind of attention, one for all blocks or a pattern that is repeated over them.
+            `window` alone never crosses a window's border, so alternate it with `shifted`, or
+            let some blocks be `full`; `pooled` windows see one mean token of every window.
         window: height and width of attention windows in tokens.
         relative_bias: windows have a learned relative position bias (Swin's form, from zero).
         mean, std: normalisation of RGB in 0..1; the pretrained weights' own, else ImageNet's.
@@ -67,7 +69,7 @@ class BackboneConfig(Strict):
     gradient_checkpointing: bool = False
     experts: ExpertConfig | None = None
     attention: Attention | tuple[Attention, ...] = "full"
-    window: tuple[int, int] = (8, 8)
+    window: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] = (8, 8)
     relative_bias: bool = False
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None

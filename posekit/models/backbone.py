@@ -9,14 +9,16 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import LayerNorm
-from timm.models.vision_transformer import VisionTransformer
+from timm.layers import LayerNorm, PatchEmbed
+from timm.models.vision_transformer import Block, VisionTransformer
 
 from posekit.errors import ConfigError, nearest
 from posekit.model_config import BackboneConfig
+from posekit.models.attention import WindowAttention
 from posekit.models.base import Backbone
 from posekit.models.blocks import PoseBlock
 from posekit.models.experts import ExpertMlp
+from posekit.models.feature_maps import build_feature_maps
 from posekit.models.stems import ConvStem, PatchStem
 from posekit.models.vit import PoseViT, ViTBackbone
 
@@ -60,10 +62,13 @@ def build_backbone(
     """
     if config.name == "vit" or config.name in VITPOSE_SIZES:
         vit: VisionTransformer = _own_vit(config, input_size, len(experts))
+    elif not timm.is_model(_architecture(config.name)):
+        raise ConfigError(_unknown(config.name))
     elif _is_plain_vit(config.name):
         vit = _timm_vit(config, input_size, len(experts))
     else:
-        raise ConfigError(_unknown(config.name))
+        return _feature_maps(config, input_size)
+    _set_attention(config, vit)
     return ViTBackbone(vit, experts, config.gradient_checkpointing)
 
 
@@ -154,6 +159,24 @@ def _timm_vit(
     return vit
 
 
+def _set_attention(config: BackboneConfig, vit: VisionTransformer) -> None:
+    pattern = (config.attention,) if isinstance(config.attention, str) else config.attention
+    if not pattern:
+        raise ConfigError(f"backbone '{config.name}': attention is empty, expected kinds")
+    block: Any
+    for number, block in enumerate(vit.blocks):
+        kind = pattern[number % len(pattern)]
+        if kind != "full":
+            block.window = WindowAttention(
+                config.window,
+                shifted=kind.startswith("shifted"),
+                pooled=kind.endswith("pooled"),
+                relative_bias=config.relative_bias,
+                num_heads=block.attn.num_heads,
+                prefix=vit.num_prefix_tokens,
+            )
+
+
 def _block_settings(config: BackboneConfig, embed_dim: int, num_experts: int) -> dict[str, Any]:
     settings: dict[str, Any] = {"block_fn": PoseBlock}
     if config.experts is not None:
@@ -187,11 +210,38 @@ def _stem(config: BackboneConfig, input_size: tuple[int, int], patch: int, paddi
     return kind
 
 
+def _feature_maps(config: BackboneConfig, input_size: tuple[int, int]) -> Backbone:
+    fixed = [key for key in _SIZE_KEYS if getattr(config, key) is not None]
+    plain_only = {
+        "stem: conv": config.stem == "conv",
+        "experts": config.experts is not None,
+        "attention": config.attention != "full",
+    }
+    fixed += [key for key, is_set in plain_only.items() if is_set]
+    if fixed:
+        raise ConfigError(
+            f"backbone '{config.name}': {', '.join(fixed)} cannot be set for it, only for plain "
+            "ViTs; leave it out or take another backbone"
+        )
+    return build_feature_maps(
+        config.name,
+        input_size,
+        stride=config.feature_stride,
+        pretrained=config.pretrained is True,
+        drop_path=config.drop_path,
+        gradient_checkpointing=config.gradient_checkpointing,
+    )
+
+
 def _is_plain_vit(name: str) -> bool:
-    name = _architecture(name)
+    """Tell whether timm builds the name as a VisionTransformer of ordinary parts."""
+    if timm.model_entrypoint(_architecture(name)).__module__ != VisionTransformer.__module__:
+        return False
+    probe = _on_meta(name)
     return (
-        timm.is_model(name)
-        and timm.model_entrypoint(name).__module__ == VisionTransformer.__module__
+        type(probe) is VisionTransformer
+        and type(probe.patch_embed) is PatchEmbed
+        and all(type(block) is Block for block in probe.blocks)
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from timm.models.vision_transformer import Block
-from torch import Tensor, nn
+from torch import Tensor
 
+from posekit.models.attention import WindowAttention
 from posekit.models.experts import ExpertMlp, Routes
 
 
@@ -15,7 +16,7 @@ class PoseBlock(Block):
 
     def __init__(self, *args: Any, **settings: Any):
         super().__init__(*args, **settings)
-        self.window: nn.Module | None = None
+        self.window: WindowAttention | None = None
 
     def forward(  # type: ignore[override]
         self, tokens: Tensor, grid: tuple[int, int] | None = None, routes: Routes | None = None

@@ -1,27 +1,15 @@
-"""Decoders: from the backbone's feature map to a head's output."""
+"""Decoders that enlarge the backbone's map to a heatmap."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from posekit.config import Strict, validate
-from posekit.errors import ConfigError, nearest
-
-Size = tuple[int, int]
-
-
-class DecoderConfig(Strict):
-    """Settings of one kind of decoder, which they can build."""
-
-    @abstractmethod
-    def build(self, in_channels: int, out_channels: int, size: Size, target: Size) -> nn.Module:
-        """Give the decoder for a map of `size` whose output must have the size `target`."""
+from posekit.errors import ConfigError
+from posekit.models.decoders.base import DecoderConfig, Size, check_size, init_convolutions
 
 
 class ClassicConfig(DecoderConfig):
@@ -104,60 +92,18 @@ class SimpleDecoder(nn.Module):
         return self.final_layer(features)
 
 
-def init_convolutions(module: nn.Module, std: float = 0.001) -> None:
-    """Start convolution weights normal with `std` and their biases at zero."""
-    for part in module.modules():
-        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(part.weight, std=std)
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
+class ShuffleConfig(DecoderConfig):
+    """Settings of the shuffle decoder."""
 
+    upsample: int = Field(4, ge=1)
 
-DECODERS: dict[str, type[DecoderConfig]] = {"classic": ClassicConfig, "simple": SimpleConfig}
+    def build(self, in_channels: int, out_channels: int, size: Size, target: Size) -> nn.Module:
+        """Give one 1x1 convolution whose channels are laid out as finer pixels.
 
-
-def build_decoder(
-    config: Mapping[str, Any],
-    in_channels: int,
-    out_channels: int,
-    map_size: Size,
-    output_size: Size,
-    where: str = "decoder",
-) -> nn.Module:
-    """Build a decoder from its mapping (`kind` and settings).
-
-    Args:
-        config: the mapping.
-        in_channels: channels of the feature map.
-        out_channels: channels that the codec expects.
-        map_size: (height, width) of the feature map.
-        output_size: (height, width) that the codec expects.
-        where: what to name in messages.
-
-    Raises:
-        ConfigError: unknown kind or key (names the nearest), or a decoder that does not reach
-            the codec's size from the map.
-    """
-    settings = dict(config)
-    kind = settings.pop("kind", None)
-    if kind not in DECODERS:
-        hint = nearest(str(kind), DECODERS)
-        raise ConfigError(
-            f"{where}: unknown decoder kind {kind!r}{hint} (kinds: {', '.join(sorted(DECODERS))})"
-        )
-    checked = validate(DECODERS[kind], settings, where)
-    try:
-        return checked.build(in_channels, out_channels, map_size, output_size)
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
-
-
-def check_size(kind: str, size: Size, target: Size, factor: float, setting: str) -> None:
-    """Raise ConfigError unless a map of `size` enlarged by `factor` has the size `target`."""
-    reached = (int(size[0] * factor), int(size[1] * factor))
-    if reached != tuple(target):
-        raise ConfigError(
-            f"the {kind} decoder ({setting}) makes {reached[0]}x{reached[1]} from the backbone's "
-            f"{size[0]}x{size[1]} map, but the codec expects {target[0]}x{target[1]} (h x w); "
-            f"change the decoder, the codec's heatmap_size or the backbone's feature_stride"
-        )
+        Source: the smallest decoder that ViTPose+ reports.
+        """
+        check_size("shuffle", size, target, self.upsample, f"upsample: {self.upsample}")
+        convolution = nn.Conv2d(in_channels, out_channels * self.upsample**2, 1)
+        nn.init.normal_(convolution.weight, std=0.001)
+        nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+        return nn.Sequential(convolution, nn.PixelShuffle(self.upsample))

@@ -1,0 +1,60 @@
+"""From a head's `decoder` mapping to a decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from posekit.config import validate
+from posekit.errors import ConfigError, nearest
+from posekit.models.decoders.base import DecoderConfig, Size
+from posekit.models.decoders.heatmap import ClassicConfig, ShuffleConfig, SimpleConfig
+from posekit.models.decoders.pyramid import PyramidConfig
+from posekit.models.decoders.vectors import RegressionConfig, SimccConfig
+
+DECODERS: dict[str, type[DecoderConfig]] = {
+    "classic": ClassicConfig,
+    "pyramid": PyramidConfig,
+    "regression": RegressionConfig,
+    "shuffle": ShuffleConfig,
+    "simcc": SimccConfig,
+    "simple": SimpleConfig,
+}
+
+
+def build_decoder(
+    config: Mapping[str, Any],
+    in_channels: int,
+    out_channels: int,
+    map_size: Size,
+    output_size: Size,
+    where: str = "decoder",
+) -> nn.Module:
+    """Build a decoder from its mapping (`kind` and settings).
+
+    Args:
+        config: the mapping.
+        in_channels: channels of the feature map.
+        out_channels: channels that the codec expects.
+        map_size: (height, width) of the feature map.
+        output_size: (height, width) that the codec expects.
+        where: what to name in messages.
+
+    Raises:
+        ConfigError: unknown kind or key (names the nearest), or a decoder that does not reach
+            the codec's size from the map.
+    """
+    settings = dict(config)
+    kind = settings.pop("kind", None)
+    if kind not in DECODERS:
+        hint = nearest(str(kind), DECODERS)
+        raise ConfigError(
+            f"{where}: unknown decoder kind {kind!r}{hint} (kinds: {', '.join(sorted(DECODERS))})"
+        )
+    checked = validate(DECODERS[kind], settings, where)
+    try:
+        return checked.build(in_channels, out_channels, map_size, output_size)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
