@@ -84,7 +84,7 @@ def dark_udp_offsets(
     if rescaled:
         largest = blur_maps(maps, kernel, reflect=False).amax((1, 2))
         blurred = blurred * (score.float() / largest)[:, None, None]
-    log = blurred.clamp(0.001, 50).log()
+    log = blurred.clamp(0.001, 50.0).log()  # an int bound breaks ONNX export
     left, right, above, below = log[:, 1, 0], log[:, 1, 2], log[:, 0, 1], log[:, 2, 1]
     middle = log[:, 1, 1]
     slope = 0.5 * _pair(right - left, below - above)
