@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from posekit.augmentation import AugmentationConfig
 from posekit.schema import KeypointSchema
 
-_ONCE, _EACH_EPOCH = 0, 1
+_SHIFT, _EACH_EPOCH = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,33 @@ def stream_key(seed: int, dataset: str) -> int:
     return int.from_bytes(digest, "little")
 
 
-def generator(key: int, epoch: int, row: int, stream: int = _EACH_EPOCH) -> np.random.Generator:
-    """Give the generator of one sample's draws; `key` comes from `stream_key`."""
-    counter = np.array([0, stream, row, 0], dtype=np.uint64)
-    keys = np.array([key, epoch], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(counter=counter, key=keys))
+class KeyedDraws:
+    """Gives the random numbers of any sample of one dataset.
+
+    Args:
+        seed: the run's seed.
+        dataset: name of the dataset and split.
+    """
+
+    def __init__(self, seed: int, dataset: str):
+        self._key = stream_key(seed, dataset)
+        self._philox = np.random.Philox(key=0)
+        self._generator = np.random.Generator(self._philox)
+        self._state: Any = self._philox.state
+
+    def at(self, epoch: int, row: int, stream: int = _EACH_EPOCH) -> np.random.Generator:
+        """Give the generator of one sample's draws; it serves until the next call of `at`.
+
+        One Philox generator is set to key (seed and dataset, epoch) and counter (stream, row),
+        which costs a quarter of making a new one.
+        """
+        state = self._state["state"]
+        state["key"][:] = self._key, epoch
+        state["counter"][:] = 0, stream, row, 0
+        self._state["buffer_pos"] = 4
+        self._state["has_uint32"] = 0
+        self._philox.state = self._state
+        return self._generator
 
 
 def draw_geometry(
@@ -71,7 +94,7 @@ def draw_geometry(
     box_size: np.ndarray,
     aspect: float,
     has_own_center: bool,
-    key: int,
+    draws: KeyedDraws,
     epoch: int,
     row: int,
 ) -> tuple[Geometry, Pixels]:
@@ -90,16 +113,18 @@ def draw_geometry(
         box_size: (2,), (width, height) of the unpadded box.
         aspect: width / height of the network's input.
         has_own_center: True if the annotation brings its own centre.
-        key, epoch, row: see `generator`.
+        draws: the dataset's random numbers.
+        epoch, row: which of them.
 
     Returns:
         the crop's geometry and what happens to its pixels.
     """
-    random = generator(key, epoch, row)
-    chances = random.random(8)
     center, size = box.center, box.size
-    if config.shift_probability:
-        center = center + _shift(config, box_size, has_own_center, key, epoch, row)
+    if config.shift_probability and not (config.shift_once and has_own_center):
+        random = draws.at(0 if config.shift_once else epoch, row, _SHIFT)
+        center = center + _shift(config, box_size, random)
+    random = draws.at(epoch, row)
+    chances = random.random(8)
     if chances[1] < config.half_body:
         chosen = choose_half(config, schema, visibility, chances[2] < config.half_body_upper)
         if chosen is not None:
@@ -143,16 +168,8 @@ def half_body_crop(
 
 
 def _shift(
-    config: AugmentationConfig,
-    box_size: np.ndarray,
-    has_own_center: bool,
-    key: int,
-    epoch: int,
-    row: int,
+    config: AugmentationConfig, box_size: np.ndarray, random: np.random.Generator
 ) -> np.ndarray:
-    if config.shift_once and has_own_center:
-        return np.zeros(2)
-    random = generator(key, 0 if config.shift_once else epoch, row, _ONCE)
     if random.random() >= config.shift_probability:
         return np.zeros(2)
     return box_size * [_draw(random, config.shift, config.shift_draw, 1) for _ in range(2)]

@@ -44,11 +44,11 @@ class CropStore:
         description = json.loads((folder / "store.json").read_text(encoding="utf-8"))
         self.is_jpeg: bool = description["jpeg"]
         self._failures: dict[str, list[str]] = description["failures"]
-        self._slot = np.load(folder / "slot.npy", mmap_mode="r")
-        self._start = np.load(folder / "start.npy", mmap_mode="r")
-        self._shape = np.load(folder / "shape.npy", mmap_mode="r")
-        self._placement = np.load(folder / "placement.npy", mmap_mode="r")
-        self._pixels = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
+        self._slot, self._start, self._shape, self._placement = (
+            np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray)
+            for name in ("slot", "start", "shape", "placement")
+        )
+        self._pixels = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r").view(np.ndarray)
         if len(self._pixels) != int(self._start[-1]):
             raise ValueError(f"{folder}: pixels.bin has not the length that start.npy says")
 
@@ -72,7 +72,7 @@ class CropStore:
         slot = int(self._slot[row])
         if slot < 0:
             raise DatasetError(self.folder, "the crop store does not hold it", record=f"row {row}")
-        data = np.asarray(self._pixels[int(self._start[slot]) : int(self._start[slot + 1])])
+        data = self._pixels[int(self._start[slot]) : int(self._start[slot + 1])]
         if self.is_jpeg:
             decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
             if decoded is None:
@@ -83,7 +83,7 @@ class CropStore:
         else:
             height, width = self._shape[slot].tolist()
             pixels = data.reshape(height, width, 3)
-        return pixels, np.asarray(self._placement[slot])
+        return pixels, self._placement[slot]
 
 
 def open_store(

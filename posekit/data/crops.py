@@ -15,7 +15,7 @@ from posekit.codecs.warp import (
     transform_points,
     warp_image,
 )
-from posekit.data.augment import Geometry, Pixels, draw_geometry
+from posekit.data.augment import Geometry, KeyedDraws, Pixels, draw_geometry
 from posekit.data.boxes import has_own_crop
 from posekit.data.images import read_image
 from posekit.data.index import PoseIndex
@@ -59,17 +59,16 @@ def exact_boxes(
     return center, crop_size_for(size, input_size, box.padding, box.keep_aspect)
 
 
-def draw_samples(head: HeadData, rows: np.ndarray, epochs: np.ndarray, key: int) -> list[Sample]:
+def draw_samples(
+    head: HeadData, rows: np.ndarray, epochs: np.ndarray, draws: KeyedDraws
+) -> list[Sample]:
     """Draw how the training crops of some rows look.
 
     Args:
         head: the head's data.
         rows: (n,) rows of its index.
         epochs: (n,) how often each row was shown before.
-        key: `augment.stream_key` of the run's seed and the dataset.
-
-    Raises:
-        ValueError: a row is negative or beyond the index.
+        draws: the dataset's random numbers.
     """
     index, columns = head.index, head.index.columns
     center, box_size = index.crop_boxes(rows)
@@ -88,7 +87,7 @@ def draw_samples(head: HeadData, rows: np.ndarray, epochs: np.ndarray, key: int)
             box_size=box_size[i],
             aspect=head.input_size[1] / head.input_size[0],
             has_own_center=bool(own[i]),
-            key=key,
+            draws=draws,
             epoch=epoch,
             row=row,
         )

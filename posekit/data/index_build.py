@@ -102,9 +102,12 @@ def write_columns(
 
 
 def load_columns(folder: Path) -> InstanceColumns:
-    """Open a folder of columns memory-mapped; OSError or ValueError if one is missing or short."""
+    """Open a folder of columns memory-mapped; OSError or ValueError if one is missing or short.
+
+    The arrays are plain views of the maps, which are quicker to index than `np.memmap`.
+    """
     arrays = {
-        field.name: np.load(folder / f"{field.name}.npy", mmap_mode="r")
+        field.name: np.load(folder / f"{field.name}.npy", mmap_mode="r").view(np.ndarray)
         for field in fields(InstanceColumns)
         if field.name not in {"extras", "image_extras"}
     }

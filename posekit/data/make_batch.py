@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from posekit.codecs.warp import warp_image
-from posekit.data.augment import stream_key
+from posekit.data.augment import KeyedDraws
 from posekit.data.batch import Failure, Packed
 from posekit.data.crops import (
     HeadData,
@@ -91,8 +91,8 @@ class BatchMaker:
         self._heads, self._sampler = dict(heads), sampler
         files = {name: ImageFiles(head.index) for name, head in heads.items()}
         self._sources: dict[str, PixelSource] = {**files, **(sources or {})}
-        self._keys = {
-            name: stream_key(sampler.seed, head.index.name) for name, head in heads.items()
+        self._draws = {
+            name: KeyedDraws(sampler.seed, head.index.name) for name, head in heads.items()
         }
 
     def make(self, step: int) -> Packed:
@@ -168,11 +168,12 @@ class BatchMaker:
     def _draw(self, name: str, slots: list[Slot]) -> list[Sample]:
         rows = np.array([slot.row for slot in slots])
         epochs = np.array([slot.epoch for slot in slots])
-        return draw_samples(self._heads[name], rows, epochs, self._keys[name])
+        return draw_samples(self._heads[name], rows, epochs, self._draws[name])
 
     def _crop(self, name: str, sample: Sample, matrix: np.ndarray) -> np.ndarray:
-        scale = 1 / np.sqrt(abs(np.linalg.det(matrix[:, :2])))
-        pixels, placement = self._sources[name].read(sample.row, float(scale))
+        (a, b, _), (c, d, _) = matrix.tolist()
+        scale = abs(a * d - b * c) ** -0.5
+        pixels, placement = self._sources[name].read(sample.row, scale)
         linear = matrix[:, :2] / placement[:2]
         moved = np.concatenate([linear, (matrix[:, 2] - linear @ placement[2:])[:, None]], axis=1)
         return change_pixels(warp_image(pixels, moved, self._heads[name].input_size), sample.pixels)

@@ -197,10 +197,15 @@ class MixedSampler:
         self.shares = shares(sampling, sizes)
         self._quotas = Quotas(list(self.shares.values()), batch_size * world_size)
         self._keys = [stream_key(seed, source.dataset) for source in sources]
+        self._rows = [np.asarray(source.rows) for source in sources]
         self._kept: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
 
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_kept": OrderedDict()}
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": OrderedDict(), "_rows": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._rows = [np.asarray(source.rows) for source in self.sources]
 
     def batch(self, step: int) -> list[Slot]:
         """Give this process's part of micro-batch `step`, sorted by head in the sources' order.
@@ -220,14 +225,11 @@ class MixedSampler:
 
     def slot(self, source: int, position: int) -> Slot:
         """Give what stands at a place of a source's endless stream of samples."""
-        head, dataset, rows = (
-            self.sources[source].head,
-            self.sources[source].dataset,
-            self.sources[source].rows,
-        )
+        rows = self._rows[source]
         epoch, place = divmod(position, len(rows))
         row = int(rows[self._permutation(source, epoch)[place]])
-        return Slot(head, dataset, epoch, row, position)
+        named = self.sources[source]
+        return Slot(named.head, named.dataset, epoch, row, position)
 
     def substitute(self, slot: Slot, attempt: int) -> Slot:
         """Give another row of the same dataset for a bad one: the next in the epoch's order.

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from posekit.augmentation import NO_AUGMENTATION, AugmentationConfig
 from posekit.data.augment import (
     Geometry,
+    KeyedDraws,
     choose_half,
     draw_geometry,
-    generator,
     half_body_crop,
     stream_key,
 )
@@ -35,7 +35,7 @@ def draw(config, row=0, epoch=0, seed=0, own=False, visibility=SEEN):
         box_size=np.array([20.0, 32.0]),
         aspect=0.75,
         has_own_center=own,
-        key=stream_key(seed, "toy/train"),
+        draws=KeyedDraws(seed, "toy/train"),
         epoch=epoch,
         row=row,
     )
@@ -61,8 +61,21 @@ def test_the_same_key_gives_the_same_draw_and_any_other_another():
 
 
 def test_rows_beyond_32_bits_and_large_epochs_have_their_own_draws():
-    values = {generator(1, epoch, row).random() for epoch in (0, 2**40) for row in (0, 2**33)}
+    draws = KeyedDraws(0, "toy/train")
+    values = {draws.at(epoch, row).random() for epoch in (0, 2**40) for row in (0, 2**33)}
     assert len(values) == 4
+
+
+def test_draws_are_those_of_a_new_philox_generator_with_the_same_key_and_counter():
+    draws = KeyedDraws(5, "toy/train")
+    draws.at(1, 2).standard_normal(7)
+    draws.at(1, 2).integers(0, 9, dtype=np.uint32)
+    key = np.array([stream_key(5, "toy/train"), 3], dtype=np.uint64)
+    counter = np.array([0, 1, 9, 0], dtype=np.uint64)
+    fresh = np.random.Generator(np.random.Philox(key=key, counter=counter))
+    again = draws.at(3, 9)
+    assert again.random(3).tolist() == fresh.random(3).tolist()
+    assert again.standard_normal(5).tolist() == fresh.standard_normal(5).tolist()
 
 
 def test_without_augmentation_the_crop_is_the_exact_one():

@@ -10,7 +10,7 @@ import pytest
 from toy_data import make_instance, paint, write_image
 
 from posekit.augmentation import AugmentationConfig
-from posekit.data.augment import stream_key
+from posekit.data.augment import KeyedDraws
 from posekit.data.crop_store import CropStore, open_store
 from posekit.data.crops import HeadData, draw_samples, image_to_crop
 from posekit.data.loader import MixedLoader
@@ -97,7 +97,7 @@ def test_neighbourhoods_hold_whatever_augmentation_draws(make_index):
             head = head_of(index, config, warp)
             rows = np.repeat(np.arange(8), 60)
             boxes, _ = neighbourhoods(head, rows, Reach.of(head, 1.5))
-            samples = draw_samples(head, rows, np.tile(np.arange(60), 8), stream_key(0, "x"))
+            samples = draw_samples(head, rows, np.tile(np.arange(60), 8), KeyedDraws(0, "x"))
             matrices = image_to_crop([s.geometry for s in samples], SIZE, warp)
             corners = np.array([[0, 0], [47, 0], [0, 63], [47, 63]], float)
             for matrix, (x0, y0, x1, y1) in zip(matrices, boxes, strict=True):

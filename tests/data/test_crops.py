@@ -10,7 +10,7 @@ from toy_data import make_instance
 
 from posekit.augmentation import AugmentationConfig
 from posekit.codecs.warp import crop_matrices, crop_size_for, warp_image
-from posekit.data.augment import Geometry, Pixels, stream_key
+from posekit.data.augment import Geometry, KeyedDraws, Pixels
 from posekit.data.crops import (
     HeadData,
     Sample,
@@ -52,7 +52,7 @@ def test_keypoints_lie_on_their_dots_in_augmented_crops(make_index, warp):
     config = AugmentationConfig(half_body=0, scale=0.2, shift_once=False)
     head = HeadData(index, (96, 72), warp, config)
     rows = np.repeat(np.arange(6), 8)
-    samples = draw_samples(head, rows, np.tile(np.arange(8), 6), stream_key(0, "toy"))
+    samples = draw_samples(head, rows, np.tile(np.arange(8), 6), KeyedDraws(0, "toy"))
     matrices = image_to_crop([sample.geometry for sample in samples], head.input_size, warp)
     points, visibility = points_in_crops(index, samples, matrices)
     checked, flips = 0, 0
