@@ -61,8 +61,14 @@ def single_head(model: PoseModel, name: str) -> PoseModel:
     return restore_model(backbone, {name: model.head(name).spec}, state)
 
 
-def drop_heads(model: PoseModel, names: Iterable[str]) -> PoseModel:
-    """Give a model without some heads; experts that no head needs any more go with them."""
+def drop_heads(model: PoseModel, names: Iterable[str], keep_experts: bool = False) -> PoseModel:
+    """Give a model without some heads; experts that no head needs any more go with them.
+
+    Args:
+        model: the model.
+        names: heads to drop.
+        keep_experts: keep the experts that no head needs any more.
+    """
     dropped = list(names)
     for name in dropped:
         _check_has(model, name)
@@ -72,8 +78,9 @@ def drop_heads(model: PoseModel, names: Iterable[str]) -> PoseModel:
     state = _only_heads(model, kept)
     backbone = dict(model.backbone_config)
     if model.expert_of:
-        used = sorted({model.expert_of[name] for name in kept})
         experts = model.backbone.experts
+        needed = {model.expert_of[name] for name in kept}
+        used = list(range(len(experts))) if keep_experts else sorted(needed)
         state = _renumber(state, {old: new for new, old in enumerate(used)})
         share = {name: experts[model.expert_of[name]] for name in kept}
         backbone["experts"] = _experts(backbone, [experts[i] for i in used], share)
