@@ -52,7 +52,10 @@ class CocoFile:
 
 
 def load_coco_file(
-    file: Path, image_folder: str, image_extras: Mapping[str, str] | None = None
+    file: Path,
+    image_folder: str,
+    image_extras: Mapping[str, str] | None = None,
+    labelled_flag: str | None = None,
 ) -> CocoFile:
     """Load a COCO-style file.
 
@@ -60,6 +63,8 @@ def load_coco_file(
         file: the JSON file.
         image_folder: folder of the images, relative to the dataset's root.
         image_extras: name -> key of numbers to take from every image record (NaN where absent).
+
+        labelled_flag: image field by which images that were never labelled are left out.
 
     Raises:
         DatasetError: not a COCO-style file, a malformed image or category, or a repeated id.
@@ -76,6 +81,8 @@ def load_coco_file(
     images: dict[int | str, CocoImage] = {}
     for position, record in enumerate(records):
         image = _image(record, position, file, image_folder, image_extras or {})
+        if labelled_flag and not record.get(labelled_flag, True):
+            continue
         if images.setdefault(image.image_id, image) != image:
             Place(file, f"image {image.image_id}").fail(
                 f"its id stands twice, for {images[image.image_id].path} and {image.path}",

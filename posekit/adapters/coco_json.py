@@ -20,6 +20,7 @@ from posekit.adapters.fields import (
     box_xywh,
     check_unique,
     field_of,
+    first_triples,
     identifier,
     keypoint_triples,
     number,
@@ -37,24 +38,28 @@ class Part(Strict):
 
     Attributes:
         keypoints: fields whose flat lists, laid end to end, are the schema's keypoints.
+        first_of: the fields hold this many keypoints, of which the schema has the first.
         box: field of the box.
         valid: field that tells whether the part is annotated at all, if there is one.
     """
 
     keypoints: list[str] = Field(default_factory=lambda: ["keypoints"], min_length=1)
+    first_of: int | None = Field(None, gt=0)
     box: str = "bbox"
     valid: str | None = None
 
 
 class CropFields(Strict):
-    """An annotation's own crop: fields `center` and `scale`.
+    """A crop other than the box: from the annotation's fields `center` and `scale`.
 
     Attributes:
+        whole_image: take the whole image instead, whose size the file must then declare.
         side: the crop is a square of this many pixels times the scale.
         inverse: divide by the scale instead (MPII-TRB).
         shift_down: the centre moves down by this many pixels times the scale (MPII: 15).
     """
 
+    whole_image: bool = False
     side: float = Field(200.0, gt=0)
     inverse: bool = False
     shift_down: float = 0.0
@@ -67,10 +72,12 @@ class CocoOptions(Strict):
         categories: keep annotations of these categories only, by id or name; all if empty.
         visibility: how the file codes visibility; see `fields.VisibilityCodes`.
         one_based: which coordinates count from 1.
-        crop: read `center` and `scale` of each annotation as its crop.
+        crop: give every instance a crop of its own beside its box.
         parts: the instances that each annotation holds; by default one, from `keypoints`.
         extras: name -> annotation field, numbers to keep (NaN where absent).
         image_extras: name -> image field, likewise.
+        labelled_flag: image field that tells whether the image was labelled at all (PoseTrack's
+            is_labeled); images where it is false are not part of the split.
         trust_order: do not compare the file's keypoint names with the schema's.
         renumber: number the instances from 1 instead of taking the file's annotation ids.
     """
@@ -82,6 +89,7 @@ class CocoOptions(Strict):
     parts: list[Part] = Field(default_factory=lambda: [Part()], min_length=1)
     extras: dict[str, str] = Field(default_factory=dict)
     image_extras: dict[str, str] = Field(default_factory=dict)
+    labelled_flag: str | None = None
     trust_order: bool = False
     renumber: bool = False
 
@@ -96,7 +104,8 @@ class CocoOptions(Strict):
 def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Instance | EmptyImage]:
     """Stream the annotations of a COCO-style file in file order, then the images without any.
 
-    The file is loaded once; records are let go as they are yielded. Annotations whose category
+    The split may name a folder, whose .json files are then read one after the other. A file is
+    loaded once; records are let go as they are yielded. Annotations whose category
     has no keypoints while another has some are left out (labelling tools write such parents).
     An annotation without `area`, `bbox`, `iscrowd`, `category_id` or `id` is read without it.
 
@@ -105,20 +114,41 @@ def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Insta
         ConfigError: an unknown option in the card.
     """
     options = validate(CocoOptions, split.options, f"split '{split.name}', options")
-    file = Path(root) / split.annotations
-    coco = load_coco_file(file, split.images, options.image_extras)
+    path = Path(root) / split.annotations
+    if not path.is_dir():
+        yield from _read_file(path, split, options, schema, 0)
+        return
+    files = sorted(path.glob("*.json"))
+    if not files:
+        Place(path).fail("found no .json file in this folder, expected COCO-style files")
+    count = 0
+    images: dict[int | str, Path] = {}
+    for file in files:
+        for item in _read_file(file, split, options, schema, count):
+            count += isinstance(item, Instance)
+            if images.setdefault(item.image_id, file) != file:
+                Place(file, f"image {item.image_id}").fail(
+                    f"its id stands in {images[item.image_id].name} too, expected every id once"
+                )
+            yield item
+
+
+def _read_file(
+    file: Path, split: SplitCard, options: CocoOptions, schema: KeypointSchema, count: int
+) -> Iterator[Instance | EmptyImage]:
+    coco = load_coco_file(file, split.images, options.image_extras, options.labelled_flag)
     if options.categories:
         coco = _keep_categories(coco, options)
     if not options.trust_order and options.parts == [Part()]:
         check_keypoint_names(coco, schema)
-    yield from _Reader(coco, options, schema).instances()
+    yield from _Reader(coco, options, schema, count).instances()
 
 
 class _Reader:
     """Turns the records of one file into instances."""
 
-    def __init__(self, coco: CocoFile, options: CocoOptions, schema: KeypointSchema):
-        self.coco, self.options, self.schema = coco, options, schema
+    def __init__(self, coco: CocoFile, options: CocoOptions, schema: KeypointSchema, count: int):
+        self.coco, self.options, self.schema, self.count = coco, options, schema, count
         self.has_num_keypoints = any(
             isinstance(record, dict) and "num_keypoints" in record for record in coco.annotations
         )
@@ -128,7 +158,7 @@ class _Reader:
 
     def instances(self) -> Iterator[Instance | EmptyImage]:
         """Yield instances, dropping the records as they are done, then the empty images."""
-        yielded = 0
+        count = self.count
         empty = dict(self.coco.images)
         records = self.coco.annotations
         for position, record in enumerate(records):
@@ -142,8 +172,8 @@ class _Reader:
             for part in self.options.parts:
                 if part.valid and not field_of(record, part.valid, place):
                     continue
-                yielded += 1
-                instance = self._instance(record, part, category_id, yielded, place)
+                count += 1
+                instance = self._instance(record, part, category_id, count, place)
                 empty.pop(instance.image_id, None)
                 yield instance
         for image in empty.values():
@@ -164,7 +194,7 @@ class _Reader:
         box = box_xywh(record.get(part.box), place, part.box)
         if box is not None and "box" in self.options.one_based:
             box[:2] -= 1
-        center, size = self._crop(record, place)
+        center, size = self._crop(record, image.size, place)
         area = record.get("area") if part.box == "bbox" else None
         return Instance(
             image=image.path,
@@ -194,6 +224,8 @@ class _Reader:
             for key in part.keypoints:
                 piece = field_of(record, key, place)
                 values += piece if isinstance(piece, list) else [piece]
+        if part.first_of is not None:
+            values = first_triples(values, part.first_of, len(self.schema), place, name)
         points, visibility = keypoint_triples(
             values, self.schema, place, self.options.visibility, name
         )
@@ -202,11 +234,16 @@ class _Reader:
         return points, visibility
 
     def _crop(
-        self, record: Mapping[str, Any], place: Place
+        self, record: Mapping[str, Any], image_size: tuple[int, int] | None, place: Place
     ) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
         crop = self.options.crop
         if crop is None:
             return None, None
+        if crop.whole_image:
+            if image_size is None:
+                place.fail("its image declares no width and height, expected them for the crop")
+            size = np.array(image_size[::-1], dtype=np.float64)
+            return size / 2, size
         scale = number(field_of(record, "scale", place), "scale", place)
         center = field_of(record, "center", place)
         if not isinstance(center, list) or len(center) != 2 or scale <= 0:

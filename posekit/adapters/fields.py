@@ -177,6 +177,17 @@ def keypoint_triples(
     return labelled_points(triples[:, :2], visibility, schema, place), visibility
 
 
+def first_triples(values: Any, count: int, kept: int, place: Place, what: str) -> list[float]:
+    """Give the first `kept` of `count` keypoints as a flat list; DatasetError if there are not."""
+    array = numeric_array(values, what, place)
+    if array.size != 3 * count or kept > count:
+        place.fail(
+            f"{what}: found {array.size} numbers, expected {3 * count} (x, y, visibility of "
+            f"{count} keypoints, of which the schema has the first {kept})"
+        )
+    return array.ravel()[: 3 * kept].tolist()
+
+
 def numeric_array(values: Any, what: str, place: Place) -> np.ndarray:
     """Give a (nested) list of numbers as float64; DatasetError if anything in it is no number."""
     if isinstance(values, list):

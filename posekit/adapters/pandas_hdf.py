@@ -120,7 +120,7 @@ def _table(group: Any) -> Frame:
     for name in blocks:
         columns += [_names(entry) for entry in parse_names(_bytes(table.attrs[f"{name}_kind"]))]
     values = [_numbers(rows[name]).reshape(len(rows), -1) for name in blocks]
-    index = [(text,) for text in _texts(rows["index"])]
+    index: list[tuple[str, ...]] = [(text,) for text in _texts(rows["index"])]
     return columns, index, np.concatenate(values, axis=1)
 
 

@@ -25,12 +25,14 @@ BUILT_IN = {
     for name in (
         "aic_json",
         "coco_json",
+        "cofw_mat",
         "deeplabcut",
         "landmark_csv",
         "lsp_mat",
         "mpii_json",
         "pts_folder",
         "wflw_txt",
+        "yolo_pose",
     )
 }
 

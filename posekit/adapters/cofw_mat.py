@@ -1,0 +1,134 @@
+"""COFW's MATLAB files (v7.3, which is HDF5): landmarks, boxes, and the images themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from posekit.adapters.base import Instance
+from posekit.adapters.fields import Place, image_path, labelled_points
+from posekit.adapters.files import require_file
+from posekit.catalog import SplitCard
+from posekit.config import Strict, validate
+from posekit.schema import KeypointSchema
+
+_TRUNCATED_FIX = "the file may be cut short or damaged; copy or download it again"
+_MAX_PIXELS = 1 << 28
+
+
+class CofwOptions(Strict):
+    """This format needs no options."""
+
+
+def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Instance]:
+    """Stream the faces of a `COFW_*_color.mat` in file order; image i is `{i:06d}.png`, from 1.
+
+    Landmarks count from 1 and lose 1; those marked occluded become 1, the others 2. Boxes are
+    taken as they stand. The images are inside the file: `write_images` puts them beside it once.
+
+    Raises:
+        DatasetError: not such a file, or arrays of another shape.
+        ConfigError: an unknown option in the card.
+    """
+    validate(CofwOptions, split.options, f"split '{split.name}', options")
+    file = Path(root) / split.annotations
+    with _opened(file) as store:
+        place = Place(file)
+        landmarks = _rows(store, "phis", 3 * len(schema), place)
+        boxes = _rows(store, "bboxes", 4, place)
+    if len(landmarks) != len(boxes):
+        place.fail(f"found landmarks of {len(landmarks)} faces and boxes of {len(boxes)}")
+    for number, (face, box) in enumerate(zip(landmarks, boxes, strict=True), start=1):
+        where = Place(file, f"face {number}")
+        x, y, occluded = face.reshape(3, len(schema))
+        if not np.isin(occluded, (0, 1)).all() or not np.isfinite(box).all():
+            where.fail("found occlusion flags other than 0 and 1, or a box that is not finite")
+        visibility = np.where(occluded == 1, 1, 2).astype(np.uint8)
+        name = f"{number:06d}.png"
+        yield Instance(
+            image=image_path(split.images, name, where),
+            image_id=number,
+            instance_id=number,
+            keypoints=labelled_points(np.stack([x, y], axis=1) - 1, visibility, schema, where),
+            visibility=visibility,
+            box_xywh=box,
+        )
+
+
+def write_images(root: Path, split: SplitCard) -> int:
+    """Write the images of a COFW file as PNG into the split's image folder; give their number.
+
+    Images that are there already stay. Each is written under another name first, so that an
+    interrupted run leaves no half image.
+
+    Raises:
+        DatasetError: not such a file, or an image in it is damaged.
+    """
+    file = Path(root) / split.annotations
+    folder = Path(root) / split.images
+    folder.mkdir(parents=True, exist_ok=True)
+    with _opened(file) as store:
+        references = store[_name_of(store, "Is", Place(file))][()].ravel()
+        for number, reference in enumerate(references, start=1):
+            target = folder / f"{number:06d}.png"
+            if target.is_file():
+                continue
+            place = Place(file, f"image {number}")
+            encoded, data = cv2.imencode(".png", _image(store[reference], place))
+            if not encoded:
+                place.fail("it cannot be written as PNG")
+            part = target.with_suffix(".part")
+            part.write_bytes(data.tobytes())
+            part.replace(target)
+    return len(references)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    import h5py  # noqa: PLC0415 - slow to import, few datasets need it
+
+    require_file(file)
+    try:
+        with h5py.File(file, "r") as store:
+            yield store
+    # h5py raises errors of many kinds for a damaged file; ours pass through.
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        Place(file).fail(f"not a readable COFW file ({text})", _TRUNCATED_FIX)
+
+
+def _name_of(store: Any, start: str, place: Place) -> str:
+    """Give the array's name: the training file ends them in Tr, the test file in T."""
+    for name in (f"{start}Tr", f"{start}T"):
+        if name in store:
+            return name
+    place.fail(f"expected an array {start}Tr or {start}T, found {', '.join(store) or 'nothing'}")
+
+
+def _rows(store: Any, start: str, width: int, place: Place) -> np.ndarray:
+    """Give an array as float64 (N, width); MATLAB's columns arrive as rows, whichever way round."""
+    array = store[_name_of(store, start, place)][()]
+    if getattr(array, "dtype", np.dtype("O")).kind not in "biuf" or array.ndim != 2:
+        place.fail(f"{start}: expected a table of numbers")
+    if array.shape[0] != width and array.shape[1] == width:
+        array = array.T
+    if array.shape[0] != width:
+        place.fail(f"{start}: found shape {array.shape}, expected {width} numbers a face")
+    return array.T.astype(np.float64)
+
+
+def _image(stored: Any, place: Place) -> np.ndarray:
+    """Give one image as OpenCV has it, from RGB or grey stored with rows and columns swapped."""
+    if stored.dtype != np.uint8 or stored.ndim not in {2, 3} or stored.size > _MAX_PIXELS:
+        place.fail(f"found {stored.dtype} of shape {stored.shape}, expected an 8-bit image")
+    pixels = stored[()]
+    if pixels.ndim == 2:
+        return np.ascontiguousarray(pixels.T)
+    if pixels.shape[0] != 3:
+        place.fail(f"found shape {pixels.shape}, expected 3 channels first")
+    return np.ascontiguousarray(pixels.transpose(2, 1, 0)[:, :, ::-1])
