@@ -39,7 +39,7 @@ def quickstart(
     as_json: Json = False,
 ) -> None:
     """The whole story on practice data: render, train five heads jointly, evaluate each, report."""
-    from posekit.console import ProgressListener, quickstart_tables  # noqa: PLC0415
+    from posekit.console import ProgressListener, quickstart_parts  # noqa: PLC0415
     from posekit.engine.quickstart import run_quickstart  # noqa: PLC0415
 
     console = _console(as_json)
@@ -47,8 +47,10 @@ def quickstart(
         out, settings or [], resume=resume, listener=ProgressListener(console), say=console.print
     )
     _emit(done.to_dict(), as_json)
-    for part in quickstart_tables(done):
-        console.print(part)
+    for part in quickstart_parts(done):
+        console.print(part, soft_wrap=isinstance(part, str), highlight=False)
+    if not done.complete:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -85,13 +87,16 @@ def train(
         engine.train_alone(done.folder, listener=listener)
     compared = engine.compare_heads(done.folder)
     _emit({"folder": str(done.folder), "heads": compared}, as_json)
-    console.print(comparison_table(done.folder, compared))
+    console.print(comparison_table(f"Heads of {done.folder}", compared))
+    console.print(f"Report: {done.folder / 'report.html'}")
 
 
 @app.command("eval")
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Run folder or model file.")],
-    head: Annotated[list[str] | None, typer.Option(help="Head to evaluate; all by default.")] = None,
+    head: Annotated[
+        list[str] | None, typer.Option(help="Head to evaluate; all by default.")
+    ] = None,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:

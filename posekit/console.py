@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from posekit.engine.quickstart import Quickstart
 from posekit.engine.train import Plan
 from posekit.training.events import HeadResult, StepLog
 
@@ -51,7 +53,9 @@ class ProgressListener:
 
     def evaluated(self, step: int, results: dict[str, HeadResult]) -> None:
         """Show the headline of each head."""
-        parts = [f"{head} {r.headline} {show(r.metrics[r.headline])}" for head, r in results.items()]
+        parts = [
+            f"{head} {r.headline} {show(r.metrics[r.headline])}" for head, r in results.items()
+        ]
         self.console.print(f"step {step}: " + ", ".join(parts), highlight=False)
 
     def warned(self, message: str) -> None:
@@ -94,23 +98,6 @@ def plan_tables(plan: Plan) -> list[Table | str]:
     return [table, lines]
 
 
-def results_table(
-    title: str, results: Mapping[str, HeadResult], columns: Mapping[str, Mapping[str, float]]
-) -> Table:
-    """Give a table of heads: headline name, value, and further columns head -> value."""
-    table = Table(title=title)
-    table.add_column("head")
-    table.add_column("metric")
-    table.add_column("this model", justify="right")
-    for name in columns:
-        table.add_column(name, justify="right")
-    for head, result in results.items():
-        cells = [show(values.get(head, math.nan)) for values in columns.values()]
-        value = show(result.metrics[result.headline])
-        table.add_row(head, result.headline, value, *cells)
-    return table
-
-
 def metrics_table(title: str, metrics: Mapping[str, float]) -> Table:
     """Give a table with all numbers of one head."""
     table = Table(title=title)
@@ -142,3 +129,56 @@ def duration(seconds: float) -> str:
     if whole >= 3600:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+def comparison_table(title: str, heads: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Give a table that sets every head against the mean pose (and against itself alone).
+
+    Args:
+        title: the table's title.
+        heads: what `posekit.engine.compare_heads` gives.
+    """
+    with_alone = any(row["alone"] is not None for row in heads.values())
+    same = all(row["metric"] == row["yardstick_metric"] for row in heads.values())
+    table = Table(title=title)
+    table.add_column("head")
+    if not same:
+        for name in ("official metric", "this model", "mean pose"):
+            table.add_column(name, justify="left" if name == "official metric" else "right")
+    yardstick = next(iter(heads.values()))["yardstick"] if heads else ""
+    table.add_column(f"{yardstick}: this model", justify="right")
+    table.add_column("mean pose", justify="right")
+    if with_alone:
+        table.add_column("head alone, as many own samples", justify="right")
+    for head, row in heads.items():
+        cells = [head]
+        if not same:
+            cells += [row["metric"], _cell(row["joint"]), _cell(row["mean_pose"])]
+        cells += [_cell(row["joint_yardstick"]), _cell(row["mean_pose_yardstick"])]
+        if with_alone:
+            cells.append(_cell(row["alone_yardstick"]))
+        table.add_row(*cells)
+    return table
+
+
+def quickstart_parts(done: Quickstart) -> list[Table | str]:
+    """Give what `posekit quickstart` shows at its end."""
+    if not done.complete:
+        return []
+    times = (
+        f"Rendered in {duration(done.render_s)}, trained in {duration(done.train_s)}, "
+        f"evaluated in {duration(done.evaluate_s)}."
+    )
+    model = done.folder / "checkpoints" / "last.safetensors"
+    return [
+        comparison_table("One backbone, a head for each dataset", done.heads),
+        times,
+        f"Look at it:      {done.report}",
+        f"Predict with it: posekit predict {model} PHOTO.jpg --head coco",
+        "Your own data:   posekit datasets new FILE   (COCO, DeepLabCut, YOLO or CSV keypoints)",
+        "Real training:   posekit train small_real data_root=DIR --plan",
+    ]
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else show(value)

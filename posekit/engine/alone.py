@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from posekit.data.sampler import MixedSampler, Source
-from posekit.engine.evaluate import recipe_of
+from posekit.engine.evaluate import YARDSTICK, recipe_of
 from posekit.engine.setup import read_heads
 from posekit.engine.train import train
 from posekit.errors import CheckpointError
@@ -97,6 +97,7 @@ def compare_heads(run: str | Path) -> dict[str, dict[str, Any]]:
             "mean_pose": joint["baseline"].get(headline),
             "alone": alone.get("metrics", {}).get(headline),
             "yardstick": joint["yardstick"]["name"],
+            "yardstick_metric": YARDSTICK,
             "joint_yardstick": joint["yardstick"]["model"],
             "mean_pose_yardstick": joint["yardstick"]["baseline"],
             "alone_yardstick": alone.get("yardstick", {}).get("model"),

@@ -8,8 +8,8 @@ import torch
 
 from posekit import engine
 from posekit.errors import CheckpointError, ConfigError, DatasetError, PosekitError
-from posekit.models import load_model
 from posekit.models import files as model_files
+from posekit.models import load_model
 from posekit.training.events import Silent
 from posekit.training.run_folder import RunFolder
 
@@ -48,7 +48,8 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     resumed = engine.train(parted, evaluate=False, resume=True)
     assert resumed.complete
     assert _same(_state(whole.model), _state(resumed.model))
-    steps = [json.loads(line)["step"] for line in open(resumed.folder / "log.jsonl")]
+    lines = (resumed.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
     assert steps == [1, 2, 3, 4]
 
 
