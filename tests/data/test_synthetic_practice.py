@@ -217,6 +217,19 @@ def test_progress_counts_to_the_number_of_pictures(tmp_path):
     assert [name for name, _, _ in seen[:: total - 1]] == ["wflw", "mpii"]
 
 
+def test_two_writers_of_the_same_data_agree(tmp_path):
+    sizes = PracticeSizes(1, 1)
+
+    def interfere(name, done, total):
+        if done == 1:
+            write_practice_data(tmp_path / "other", 0, sizes, ["wflw"])
+            (tmp_path / "other/wflw").rename(tmp_path / "wflw")
+
+    folder = write_practice_data(tmp_path, 0, sizes, ["wflw"], progress=interfere)["wflw"]
+    assert len(list(folder.rglob("*.jpg"))) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "wflw"]
+
+
 def test_a_foreign_folder_is_left_alone_with_a_clear_error(tmp_path):
     (tmp_path / "coco").mkdir()
     (tmp_path / "coco/mine.txt").write_text("mine")

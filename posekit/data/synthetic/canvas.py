@@ -11,6 +11,7 @@ import numpy as np
 _SHIFT = 4
 _FIXED = float(1 << _SHIFT)
 _HALF_TURN = np.linspace(-0.5 * math.pi, 0.5 * math.pi, 7)
+_HALF_TURN_XY = np.stack([np.cos(_HALF_TURN), np.sin(_HALF_TURN)], axis=1)
 _TURN = np.linspace(0.0, 2.0 * math.pi, 20, endpoint=False)
 _TURN_XY = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
 
@@ -115,11 +116,14 @@ def capsule(
     start: np.ndarray, end: np.ndarray, start_radius: float, end_radius: float
 ) -> np.ndarray:
     """Give the outline, float (14, 2), of a limb with round ends of two radii."""
-    angle = math.atan2(end[1] - start[1], end[0] - start[0])
-    front, back = _HALF_TURN + angle, _HALF_TURN + angle + math.pi
-    at_end = np.stack([np.cos(front), np.sin(front)], axis=1) * end_radius + end
-    at_start = np.stack([np.cos(back), np.sin(back)], axis=1) * start_radius + start
-    return np.concatenate([at_end, at_start])
+    along_x, along_y = float(end[0] - start[0]), float(end[1] - start[1])
+    length = math.hypot(along_x, along_y)
+    c, s = (along_x / length, along_y / length) if length > 0 else (1.0, 0.0)
+    front = _HALF_TURN_XY @ np.array([[c, s], [-s, c]])
+    outline = np.empty((2 * len(front), 2))
+    outline[: len(front)] = front * end_radius + end
+    outline[len(front) :] = front * -start_radius + start
+    return outline
 
 
 def ellipse(center: np.ndarray, radii: tuple[float, float], angle_deg: float = 0.0) -> np.ndarray:

@@ -114,11 +114,10 @@ class PersonPainter(Painter):
     def draw(self, head: np.ndarray) -> None:
         """Draw the whole person; `head` is the head's rotation."""
         trunk = self.depth("pelvis", "thorax")
-        face = max(self.depth("head", "upper_neck") + 0.01, trunk - 0.015)
         tasks: list[Task] = [
             (trunk - 0.03, self._trunk),
-            (trunk - 0.02, self._neck),
-            (face, partial(self._head, head)),
+            (self.depth("thorax", "upper_neck") - 0.02, self._neck),
+            (self.depth("head", "upper_neck") + 0.01, partial(self._head, head)),
         ]
         for side, tone in zip(("left", "right"), self.look.side_tones, strict=True):
             hip, knee, ankle = (f"{side}_{joint}" for joint in ("hip", "knee", "ankle"))
@@ -195,7 +194,7 @@ class PersonPainter(Painter):
             pack = np.array([self._on_trunk(frame, (x, y, -0.13)) for x, y in corners])
             self.canvas.polygon(hull(pack), tint(look.shoes, 0.8), torso)
         belt = self.begin("pelvis", "left_hip", "right_hip")
-        hips = [*discs[:2], ellipse(self.flat["pelvis"], (0.085 * scale,) * 2)]
+        hips = [*discs[:2], discs[-1]]
         self.canvas.polygon(hull(np.concatenate(hips)), tint(look.trousers, 0.85), belt)
 
     def _stripes(self, color: Color) -> None:

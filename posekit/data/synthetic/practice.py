@@ -200,7 +200,7 @@ def _write_dataset(
         for split in layout.splits:
             layout.write_annotations(partial, split, records[split])
         (partial / STAMP).write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
-        partial.rename(folder)
+        _publish(partial, folder, stamp)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise DatasetError(
@@ -210,3 +210,12 @@ def _write_dataset(
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _publish(partial: Path, folder: Path, stamp: dict[str, Any]) -> None:
+    """Give the finished folder its name, unless another process was faster with the same data."""
+    try:
+        partial.rename(folder)
+    except OSError:
+        if not _is_ready(folder, stamp):
+            raise
