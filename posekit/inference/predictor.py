@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -87,6 +87,12 @@ class Predictor:
     def heads(self) -> tuple[str, ...]:
         """Names of the model's heads."""
         return self.model.head_names
+
+    @overload
+    def predict(self, images: Any, boxes: Any = None, head: Literal["all"] = ...) -> HeadPoses: ...
+
+    @overload
+    def predict(self, images: Any, boxes: Any = None, head: str | None = None) -> Poses: ...
 
     def predict(self, images: Any, boxes: Any = None, head: str | None = None) -> Poses | HeadPoses:
         """Predict the keypoints of every box in one or many images.
@@ -192,7 +198,7 @@ class Predictor:
         """Give each head's points in the images and scores for all boxes of the images."""
         source = [(item.image.pixels, box) for item in waiting for box in item.box_xywh]
         answers = {}
-        for group in self._by_geometry(heads):
+        for group in self.by_geometry(heads):
             chunks: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in group}
             for start in range(0, len(source), self.batch_size):
                 part = source[start : start + self.batch_size]
@@ -205,7 +211,7 @@ class Predictor:
                 answers[name] = np.concatenate(points), np.concatenate(scores)
         return answers
 
-    def _by_geometry(self, heads: tuple[str, ...]) -> list[tuple[str, ...]]:
+    def by_geometry(self, heads: tuple[str, ...]) -> list[tuple[str, ...]]:
         """Group heads whose crops are the same; with experts each head goes alone."""
         groups: dict[Any, list[str]] = {}
         for name in heads:
