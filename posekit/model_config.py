@@ -27,6 +27,43 @@ class ExpertConfig(Strict):
     names: tuple[str, ...] | None = None
 
 
+class LoraConfig(Strict):
+    """Low-rank adapters: the backbone stays as it is, small matrices beside it are trained.
+
+    Attributes:
+        rank: rank of the adapters.
+        alpha: their output is scaled by alpha / rank.
+        targets: which linear layers get one.
+    """
+
+    rank: int = Field(8, gt=0)
+    alpha: float = Field(16.0, gt=0)
+    targets: tuple[Literal["attention", "ffn"], ...] = ("attention", "ffn")
+
+
+class FreezeConfig(Strict):
+    """Which parts of a model are not trained; their batch norms and drop paths rest too.
+
+    Attributes:
+        backbone: the whole backbone.
+        stem: patch embedding, position table and class or register tokens.
+        blocks: this many blocks from the first.
+        attention: attention and the norm before it, in every block.
+        ffn: FFN and the norm before it, in every block. (ViTPose's own freeze_ffn also freezes
+            the stem: set both for it.)
+        heads: names of heads, or True for all.
+        batch_norm: all batch norms keep their statistics; their weights still train.
+    """
+
+    backbone: bool = False
+    stem: bool = False
+    blocks: int = Field(0, ge=0)
+    attention: bool = False
+    ffn: bool = False
+    heads: bool | tuple[str, ...] = False
+    batch_norm: bool = False
+
+
 class BackboneConfig(Strict):
     """What the backbone is; sizes left out come with the name.
 
@@ -52,6 +89,7 @@ class BackboneConfig(Strict):
             let some blocks be `full`; `pooled` windows see one mean token of every window.
         window: height and width of attention windows in tokens.
         relative_bias: windows have a learned relative position bias (Swin's form, from zero).
+        lora: train adapters instead of the backbone's own weights.
         mean, std: normalisation of RGB in 0..1; the pretrained weights' own, else ImageNet's.
     """
 
@@ -71,5 +109,6 @@ class BackboneConfig(Strict):
     attention: Attention | tuple[Attention, ...] = "full"
     window: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] = (8, 8)
     relative_bias: bool = False
+    lora: LoraConfig | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None

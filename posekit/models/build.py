@@ -16,6 +16,7 @@ from posekit.models.backbone import build_backbone, normalisation
 from posekit.models.base import Backbone
 from posekit.models.decoders import build_decoder
 from posekit.models.experts import expert_names
+from posekit.models.lora import add_adapters
 from posekit.models.pose_model import HeadSpec, PoseHead, PoseModel
 from posekit.models.pretrained import load_pretrained
 
@@ -48,6 +49,8 @@ def build_model(
     net = build_backbone(config, base_size, experts)
     if isinstance(config.pretrained, str):
         load_pretrained(net, config.pretrained)
+    if config.lora is not None:
+        add_adapters(net, config.lora)
     built = {name: build_head(name, spec, net) for name, spec in heads.items()}
     mean, std = normalisation(config)
     share = config.experts.share if config.experts else {}

@@ -15,6 +15,7 @@ import posekit
 from posekit.errors import CheckpointError, ConfigError
 from posekit.models.checkpoint_file import FORMAT, HEADER, load_checkpoint, read_description
 from posekit.models.files import atomic_file
+from posekit.models.lora import is_adapter
 from posekit.models.pose_model import HeadSpec, PoseModel
 from posekit.models.surgery import restore_model
 from posekit.schema import KeypointSchema
@@ -145,7 +146,10 @@ def _model_parts(
 
 
 def _check_fit(path: str | Path, chosen: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    adapters = {name for name in own if is_adapter(name)}  # they start without effect
     for name in own.keys() | chosen.keys():
+        if name in adapters and name not in chosen:
+            continue
         if name not in chosen or name not in own:
             where = "the checkpoint" if name not in chosen else "the model"
             raise CheckpointError(f"{path}: {where} has no tensor '{name}'")

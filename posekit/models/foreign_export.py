@@ -17,7 +17,7 @@ from posekit.models.files import atomic_file
 from posekit.models.ledger import Action, Ledger
 from posekit.models.pose_model import PoseModel
 from posekit.models.stems import PatchStem
-from posekit.models.surgery import drop_heads, single_head
+from posekit.models.surgery import drop_heads, merge_adapters, single_head
 from posekit.models.vit import PoseViT, resize_positions
 
 _TRANSFORMERS_WIDTH = 256
@@ -36,6 +36,7 @@ def export_official(model: PoseModel, path: str | Path) -> Ledger:
         ConfigError: the model has parts that ViTPose does not know.
         CheckpointError: the file cannot be written.
     """
+    model = merge_adapters(model)
     _check_plain_vitpose(model)
     if model.expert_of and [model.expert_of[n] for n in model.head_names] != list(
         range(len(model.backbone.experts))
@@ -74,6 +75,7 @@ def export_transformers(
         ConfigError: the model has parts that transformers' ViTPose does not know.
         CheckpointError: the folder cannot be written.
     """
+    model = merge_adapters(model)
     name = _only_head(model, head)
     others = [other for other in model.head_names if other != name]
     if keep_experts and model.expert_of:

@@ -91,9 +91,12 @@ class PoseModel(nn.Module):
     Args:
         backbone: gives a feature map (B, D, h, w) for images (B, 3, h, w).
         heads: name -> head, in order.
-        routes: head -> number of its expert; empty if the backbone has no experts.
+        expert_of: head -> number of its expert; empty if the backbone has no experts.
         mean, std: normalisation of RGB in 0..1.
         backbone_config: the backbone's settings as plain values, for the checkpoint.
+
+    Attributes:
+        resting: modules that stay in evaluation mode while the model trains (frozen ones).
     """
 
     mean: Tensor
@@ -114,6 +117,7 @@ class PoseModel(nn.Module):
         self.heads = nn.ModuleDict(dict(heads))
         self.expert_of = dict(expert_of)
         self.backbone_config = dict(backbone_config)
+        self.resting: list[nn.Module] = []
         self.register_buffer("mean", _per_channel(mean), persistent=False)
         self.register_buffer("std", _per_channel(std), persistent=False)
 
@@ -129,6 +133,13 @@ class PoseModel(nn.Module):
         found = self.heads[name]
         assert isinstance(found, PoseHead)  # noqa: S101 - narrows ModuleDict's value
         return found
+
+    def train(self, mode: bool = True) -> PoseModel:
+        """Switch to training (or evaluation); the modules in `resting` stay in evaluation."""
+        super().train(mode)
+        for module in self.resting:
+            module.eval()
+        return self
 
     def describe(self) -> ModelDescription:
         """Give what build_model needs to make this model again."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from posekit.errors import ConfigError, nearest
 from posekit.models.build import build_model
+from posekit.models.lora import LoraLinear, is_adapter
 from posekit.models.pose_model import HeadSpec, PoseModel
 
 _EXPERT = re.compile(r"(backbone\.vit\.blocks\.\d+\.mlp)\.experts\.(\d+)\.(weight|bias)")
@@ -49,11 +50,12 @@ def restore_model(
 
 
 def single_head(model: PoseModel, name: str) -> PoseModel:
-    """Give a plain model with one head; its expert, if any, is folded into fc2.
+    """Give a plain model with one head; expert and adapters, if any, are folded in.
 
     The output equals the joint model's up to rounding.
     """
     _check_has(model, name)
+    model = merge_adapters(model)
     state = _only_heads(model, [name])
     backbone = {**model.backbone_config, "experts": None}
     if model.expert_of:
@@ -164,6 +166,17 @@ def merge_models(first: PoseModel, second: PoseModel) -> PoseModel:
     heads = {name: first.head(name).spec for name in first.head_names}
     heads |= {name: second.head(name).spec for name in second.head_names}
     return restore_model(backbone, heads, state)
+
+
+def merge_adapters(model: PoseModel) -> PoseModel:
+    """Give a model whose low-rank adapters are added into the weights; without any, the model."""
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, LoraLinear)}
+    if not layers:
+        return model
+    state = {name: t for name, t in model.state_dict().items() if not is_adapter(name)}
+    state |= {f"{name}.weight": layer.merged() for name, layer in layers.items()}
+    heads = {name: model.head(name).spec for name in model.head_names}
+    return restore_model({**model.backbone_config, "lora": None}, heads, state)
 
 
 def _fold(state: State, expert: int) -> State:

@@ -1,0 +1,84 @@
+"""Switches off the training of parts of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from posekit.errors import ConfigError, nearest
+from posekit.model_config import FreezeConfig
+from posekit.models.pose_model import PoseModel
+from posekit.models.vit import ViTBackbone
+
+
+def freeze(model: PoseModel, config: FreezeConfig) -> int:
+    """Freeze parts of a model; frozen modules stay in evaluation mode while the rest trains.
+
+    Freezing adds up; `thaw` undoes it.
+
+    Returns:
+        Number of parameters that still train.
+
+    Raises:
+        ConfigError: an unknown head, or parts that the backbone does not have.
+    """
+    for module in _modules(model, config):
+        module.requires_grad_(False)
+        model.resting.append(module)
+    if config.stem:
+        for name, parameter in model.backbone.named_parameters():
+            if model.backbone.layer_of(name) == 0:
+                parameter.requires_grad_(False)
+    if config.batch_norm:
+        model.resting += [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    model.train(model.training)
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def thaw(model: PoseModel) -> None:
+    """Let every parameter of a model train again."""
+    model.requires_grad_(True)
+    model.resting.clear()
+    model.train(model.training)
+
+
+def _modules(model: PoseModel, config: FreezeConfig) -> Iterator[nn.Module]:
+    if config.backbone:
+        yield model.backbone
+    yield from _parts_of_blocks(model, config)
+    for name in _head_names(model, config):
+        yield model.heads[name]
+
+
+def _parts_of_blocks(model: PoseModel, config: FreezeConfig) -> Iterator[nn.Module]:
+    if not (config.blocks or config.attention or config.ffn):
+        return
+    if not isinstance(model.backbone, ViTBackbone):
+        raise ConfigError(
+            "freeze: blocks, attention and ffn can be frozen in plain ViTs only; set "
+            "freeze.backbone for the whole backbone"
+        )
+    blocks: list[Any] = list(model.backbone.vit.blocks)
+    if config.blocks > len(blocks):
+        raise ConfigError(f"freeze.blocks is {config.blocks}, the backbone has {len(blocks)}")
+    yield from blocks[: config.blocks]
+    for block in blocks:
+        if config.attention:
+            yield from (block.attn, block.norm1)
+            if block.window is not None:
+                yield block.window
+        if config.ffn:
+            yield from (block.mlp, block.norm2)
+
+
+def _head_names(model: PoseModel, config: FreezeConfig) -> tuple[str, ...]:
+    if isinstance(config.heads, bool):
+        return model.head_names if config.heads else ()
+    for name in config.heads:
+        if name not in model.heads:
+            raise ConfigError(
+                f"freeze.heads: the model has no head '{name}'{nearest(name, model.head_names)}"
+            )
+    return config.heads
