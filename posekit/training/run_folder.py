@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from posekit.catalog import load_dataset_card
 from posekit.errors import CheckpointError, ConfigError
 from posekit.models import PoseModel
 from posekit.models.checkpoint import save_checkpoint
@@ -92,7 +94,15 @@ class RunFolder:
         save_checkpoint(file, model, {**self._description(step), "metrics": {head: result.metrics}})
 
     def _description(self, step: int) -> dict[str, Any]:
-        return {"recipe": self.recipe.model_dump(mode="json"), "step": step}
+        return {"recipe": self.recipe.model_dump(mode="json"), "step": step, "boxes": self._boxes}
+
+    @cached_property
+    def _boxes(self) -> dict[str, Any]:
+        """How each head's crops are made, so that the saved model needs no card to predict."""
+        return {
+            name: load_dataset_card(head.dataset).box.model_dump(mode="json")
+            for name, head in self.recipe.heads.items()
+        }
 
     def _append(self, line: dict[str, Any]) -> None:
         try:
