@@ -2,6 +2,8 @@
 
 import errno
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -252,6 +254,20 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_behind(tmp_path, monkeyp
     with pytest.raises(DatasetError, match=r"aic: .*No space left on device; free some space"):
         write_practice_data(tmp_path, sizes=PracticeSizes(1, 1), datasets=["aic"])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_script_without_main_guard_is_told_so(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from posekit.data.synthetic import PracticeSizes, write_practice_data\n"
+        f"write_practice_data({str(tmp_path / 'out')!r}, 0, PracticeSizes(1, 1), workers=2)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "call it under `if __name__ == '__main__':`, or with workers=1" in done.stderr
 
 
 def test_a_mistyped_dataset_is_named_with_the_nearest(tmp_path):

@@ -9,10 +9,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import cv2
 
 from posekit.data.synthetic.aic import AicLayout
 from posekit.data.synthetic.ap10k import Ap10kLayout
@@ -167,7 +170,7 @@ def _drawing(workers: int) -> Iterator[_Draw]:
         yield lambda jobs: map(_draw_and_save, jobs)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (1,)) as pool:
         yield lambda jobs: pool.map(_draw_and_save, jobs, chunksize=8)
 
 
@@ -207,6 +210,12 @@ def _write_dataset(
             folder,
             f"the practice data cannot be written: {error.strerror or error}",
             fix="free some space (about 40 MB) or choose another folder" if full else None,
+        ) from error
+    except BrokenProcessPool as error:
+        raise DatasetError(
+            folder,
+            "the processes that draw the practice data died",
+            fix="call it under `if __name__ == '__main__':`, or with workers=1",
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
