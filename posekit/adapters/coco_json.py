@@ -209,7 +209,7 @@ class _Reader:
             image_size=image.size,
             crop_center=center,
             crop_size=size,
-            extras=self._extras(record, place) | image.extras,
+            extras=self._extras(record, part, place) | image.extras,
         )
 
     def _keypoints(
@@ -259,9 +259,9 @@ class _Reader:
         shift = 1.0 if "center" in self.options.one_based else 0.0
         return np.array([x - shift, y - shift]), np.array([side, side])
 
-    def _extras(self, record: Mapping[str, Any], place: Place) -> dict[str, float]:
+    def _extras(self, record: Mapping[str, Any], part: Part, place: Place) -> dict[str, float]:
         wanted = dict(self.options.extras)
-        if self.has_num_keypoints:
+        if self.has_num_keypoints and "keypoints" in part.keypoints:
             wanted["num_keypoints"] = "num_keypoints"
         return {
             name: float("nan") if record.get(key) is None else number(record[key], key, place)

@@ -14,7 +14,7 @@ from posekit.adapters.fields import Place, image_path, labelled_points, show, te
 from posekit.adapters.files import read_text, require_folder
 from posekit.adapters.image_size import image_size
 from posekit.catalog import SplitCard
-from posekit.config import Strict, read_yaml, validate
+from posekit.config import Strict, parse_mapping, validate
 from posekit.errors import ConfigError
 from posekit.schema import KeypointSchema
 
@@ -41,22 +41,23 @@ def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Insta
     and `val` (folder of images, or a text file that lists them), `kpt_shape`, `flip_idx`. Labels
     lie where Ultralytics looks for them: `/images/` becomes `/labels/`, the ending `.txt`. A line
     is class, centre x, centre y, width, height and x, y (, visibility) of every keypoint, all as
-    fractions of the image. They become pixels with centres at whole numbers: x * width - 0.5.
-    Without a visibility column a point at (0, 0) is not labelled and the others are visible.
+    fractions of the image. They become pixels as x * width, which undoes Ultralytics' conversion of
+    COCO's 0-based pixels. Without a visibility column a point at (0, 0) is not labelled and the others are visible.
 
     Reads each image's header for its size. An image without a label file has no instances.
 
     Raises:
-        DatasetError: a malformed line, an unreadable image, or fractions outside -1 to 2.
-        ConfigError: the YAML or an option is wrong, or its flip_idx is not the schema's.
+        DatasetError: the YAML or a line is malformed, an image unreadable, fractions outside -1 to
+            2, or the YAML's flip_idx is not the schema's.
+        ConfigError: an unknown option in the card.
     """
     options = validate(YoloOptions, split.options, f"split '{split.name}', options")
-    description = read_yaml(Path(root) / split.annotations)
-    where = str(Path(root) / split.annotations)
-    columns = _columns(description, schema, where)
+    main = Place(Path(root) / split.annotations)
+    description = _description(main)
+    columns = _columns(description, schema, main)
     count = 0
-    for name in _images(Path(root), description, options.part or split.name, where):
-        path = image_path("", name, Place(Path(where)))
+    for name in _images(Path(root), description, options.part or split.name, main):
+        path = image_path("", name, main)
         file = Path(root) / path
         labels = Path(root) / _label_path(path)
         lines = _lines(labels) if labels.is_file() else []
@@ -84,7 +85,7 @@ def _instance(
     place: Place,
 ) -> Instance:
     scale = np.array(size[::-1], dtype=np.float64)
-    center, extent = numbers[1:3] * scale - 0.5, numbers[3:5] * scale
+    center, extent = numbers[1:3] * scale, numbers[3:5] * scale
     table = numbers[_BOX_COLUMNS:].reshape(len(schema), columns)
     if columns == 3:
         codes = table[:, 2]
@@ -93,7 +94,13 @@ def _instance(
         visibility = codes.astype(np.uint8)
     else:
         visibility = np.where((table != 0).any(axis=1), 2, 0).astype(np.uint8)
-    points = table[:, :2] * scale - 0.5
+    fractions = np.concatenate([numbers[1:_BOX_COLUMNS], table[:, :2].ravel()])
+    if (fractions < -1).any() or (fractions > 2).any():
+        place.fail(
+            "found numbers far outside 0 to 1, expected fractions of the image",
+            "divide pixels by the image's width and height",
+        )
+    points = table[:, :2] * scale
     return Instance(
         image=path,
         image_id=path,
@@ -106,32 +113,44 @@ def _instance(
     )
 
 
-def _columns(description: dict[str, Any], schema: KeypointSchema, where: str) -> int:
+def _description(main: Place) -> dict[str, Any]:
+    text = read_text(main.file)
+    try:
+        return parse_mapping(text, "the file")
+    except ConfigError as error:
+        main.fail(str(error))
+
+
+def _columns(description: dict[str, Any], schema: KeypointSchema, main: Place) -> int:
     shape = description.get("kpt_shape")
     if not isinstance(shape, list) or len(shape) != 2 or shape[1] not in (2, 3):
-        raise ConfigError(f"{where}: kpt_shape: found {show(shape)}, expected [keypoints, 2 or 3]")
+        main.fail(f"kpt_shape: found {show(shape)}, expected [keypoints, 2 or 3]")
     if shape[0] != len(schema):
-        raise ConfigError(
-            f"{where}: kpt_shape names {show(shape[0])} keypoints, expected the {len(schema)} of "
-            f"schema '{schema.name}'"
+        main.fail(
+            f"kpt_shape names {show(shape[0])} keypoints, expected the {len(schema)} of schema "
+            f"'{schema.name}'"
         )
     flip = description.get("flip_idx")
     if flip is not None and flip != schema.flip_indices.tolist():
-        raise ConfigError(
-            f"{where}: flip_idx {show(flip)} is not what the schema's flip pairs give, "
-            f"{schema.flip_indices.tolist()}; correct the card's flip_pairs or the file"
+        main.fail(
+            f"flip_idx is {show(flip)}, the schema's flip pairs give "
+            f"{show(schema.flip_indices.tolist())}",
+            "correct the card's flip_pairs or the file",
         )
     return int(shape[1])
 
 
-def _images(root: Path, description: dict[str, Any], part: str, where: str) -> Iterator[str]:
+def _images(root: Path, description: dict[str, Any], part: str, main: Place) -> Iterator[str]:
     """Give the images of a part, relative to the root."""
     if part not in description:
         present = ", ".join(key for key in ("train", "val", "test") if key in description)
-        raise ConfigError(f"{where}: it has no part '{part}' (parts: {present or 'none'})")
+        main.fail(
+            f"it has no part '{part}' (parts: {present or 'none'})",
+            "name one of them in the option 'part' of the split",
+        )
     entries = description[part]
     for entry in entries if isinstance(entries, list) else [entries]:
-        name = image_path("", entry, Place(Path(where), f"key '{part}'"))
+        name = image_path("", entry, Place(main.file, f"key '{part}'"))
         if name.endswith(".txt"):
             for line in read_text(root / name).splitlines():
                 if line.strip():
@@ -166,9 +185,4 @@ def _numbers(cells: list[str], expected: int, place: Place) -> np.ndarray:
     numbers = np.array([text_number(cell, "column", place) for cell in cells])
     if numbers[0] != int(numbers[0]) or not 0 <= numbers[0] < 1 << 31:
         place.fail(f"class: found {show(cells[0])}, expected a whole number from 0")
-    if (numbers[1:] < -1).any() or (numbers[1:] > 2).any():
-        place.fail(
-            "found numbers far outside 0 to 1, expected fractions of the image",
-            "divide pixels by the image's width and height",
-        )
     return numbers

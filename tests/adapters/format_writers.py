@@ -12,6 +12,7 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 from scipy.io import savemat
@@ -236,6 +237,48 @@ def _write_axis(group: h5py.Group, name: str, entries: list[tuple[str, ...]]) ->
         group[f"{name}_label{level}"] = np.array([distinct.index(w) for w in words], dtype="i1")
 
 
+def write_cofw(folder: Path, occluded: int = 0) -> SplitCard:
+    """As the test file of the release has it: tables (numbers, faces), images swapped and RGB."""
+    faces = len(COMPLETE)
+    table = np.concatenate(
+        [COMPLETE[:, :, 0] + 1, COMPLETE[:, :, 1] + 1, np.full((faces, len(NAMES)), occluded)],
+        axis=1,
+    )
+    with h5py.File(folder / "cofw.mat", "w") as store:
+        store["phisT"] = table.T
+        store["bboxesT"] = np.tile([1.0, 2, 70, 66], (faces, 1)).T
+        references = np.zeros((1, faces), dtype=h5py.ref_dtype)
+        for i in range(faces):
+            rgb = np.zeros((5, 7, 3), np.uint8)  # 5 high, 7 wide
+            rgb[1, 2] = (200, 100, i)
+            store[f"image{i}"] = rgb.transpose(2, 1, 0)
+            references[0, i] = store[f"image{i}"].ref
+        store["IsT"] = references
+    return SplitCard(annotations="cofw.mat", images="img")
+
+
+YOLO_YAML = """\
+path: ../somewhere/else
+train: img
+val: [val.txt]
+kpt_shape: [4, 3]
+flip_idx: [0, 2, 1, 3]
+names: {0: mouse}
+"""
+
+
+def write_yolo(folder: Path) -> SplitCard:
+    (folder / "data.yaml").write_text(YOLO_YAML)
+    (folder / "img").mkdir()
+    for name, person in zip(IMAGES, TRUTH, strict=True):
+        cv2.imwrite(str(folder / "img" / name), np.zeros((80, 90, 3), np.uint8))
+        scaled = np.array(triples(person)).reshape(-1, 3) / [90, 80, 1]
+        numbers = [0, 36 / 90, 35 / 80, 70 / 90, 66 / 80, *scaled.ravel()]
+        text = " ".join(repr(float(n)) for n in numbers)
+        (folder / "img" / name).with_suffix(".txt").write_text(text + "\n")
+    return SplitCard(annotations="data.yaml", options={"part": "train"})
+
+
 FORMATS: dict[str, tuple[str, Writer, np.ndarray]] = {
     "coco_json": ("coco_json", write_coco, TRUTH),
     "aic_json": ("aic_json", write_aic, TRUTH),
@@ -244,6 +287,8 @@ FORMATS: dict[str, tuple[str, Writer, np.ndarray]] = {
     "pts_folder": ("pts_folder", write_pts, TRUTH),
     "lsp_mat": ("lsp_mat", write_lsp, TRUTH),
     "landmark_csv": ("landmark_csv", write_landmark_csv, TRUTH),
+    "cofw_mat": ("cofw_mat", write_cofw, COMPLETE),
+    "yolo_pose": ("yolo_pose", write_yolo, TRUTH),
     "deeplabcut csv": ("deeplabcut", write_dlc_csv, TRUTH),
     "deeplabcut h5 table": ("deeplabcut", write_dlc_table, TRUTH),
     "deeplabcut h5 fixed": ("deeplabcut", write_dlc_fixed, TRUTH),
