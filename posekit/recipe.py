@@ -109,15 +109,23 @@ class Schedule(Strict):
 
 
 class Optimizer(Strict):
-    """AdamW with layer-wise learning-rate decay.
+    """AdamW or Muon, with layer-wise learning-rate decay.
 
     Attributes:
+        name: 'adamw' (ViTPose's), or 'muon', which learns from random weights in far fewer samples.
+        lr: learning rate of the top layer's weights.
+        betas: AdamW's running averages (Muon: of the parameters that stay with AdamW).
+        momentum: Muon's.
+        adamw_lr: Muon: learning rate of biases, norms and the position table.
         layer_decay: learning rate of block n is lr * layer_decay ** (layers - n); 1 is none.
         clip_norm: largest norm of the gradient; 0 does not clip.
     """
 
+    name: Literal["adamw", "muon"] = "adamw"
     lr: float = Field(5e-4, gt=0)
     betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = Field(0.95, ge=0, lt=1)
+    adamw_lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.1, ge=0)
     layer_decay: float = Field(0.75, gt=0, le=1)
     clip_norm: float = Field(1.0, ge=0)

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from posekit.data.loader import Batch
 from posekit.errors import CheckpointError, ConfigError
-from posekit.models import PoseModel, parameter_groups
+from posekit.models import PoseModel
 from posekit.recipe import Recipe
 from posekit.training.events import ErrorBook, HeadResult, Listener, StepLog
 from posekit.training.losses import PointLoss
+from posekit.training.optimizer import build_optimizer
 from posekit.training.run_folder import RunFolder
 from posekit.training.schedule import build_scheduler, run_length
 from posekit.training.signals import StopRequest
@@ -71,17 +72,10 @@ class Trainer:
         self.recipe, self.data, self.accelerator = recipe, data, accelerator
         self.listener, self.folder, self.evaluate = listener, folder, evaluate
         self.model = model.to(accelerator.device)
+        _choose_attention(self.model, accelerator.device)
         config, training = recipe.optimizer, recipe.training
         self.total_steps, unit = run_length(recipe, data.instances, accelerator.num_processes)
-        groups = parameter_groups(
-            self.model,
-            lr=config.lr,
-            weight_decay=config.weight_decay,
-            layer_decay=config.layer_decay,
-        )
-        for group in groups:
-            group["lr"] = config.lr  # timm's scheduler multiplies by the group's lr_scale itself
-        self.optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+        self.optimizer = build_optimizer(self.model, config)
         self.scheduler = build_scheduler(
             self.optimizer, recipe.schedule, config.lr, self.total_steps, unit
         )
@@ -115,7 +109,7 @@ class Trainer:
             DatasetError: too many records of a dataset cannot be read.
         """
         self.listener.started(self.step, self.total_steps)
-        clock = _Clock(self.recipe, self.data.instances, self.accelerator.num_processes)
+        clock = _Clock(self.recipe, self.data.instances, self.accelerator)
         micro = self.recipe.training.accumulate
         batches = self.data.batches(self.step * micro)
         with StopRequest() as stop:
@@ -278,14 +272,26 @@ def build_accelerator(precision: str) -> Accelerator:
     return Accelerator(mixed_precision=mixed, step_scheduler_with_optimizer=False)
 
 
+def _choose_attention(model: PoseModel, device: torch.device) -> None:
+    """Train with fused attention on GPUs and without on CPUs.
+
+    The backward pass of torch's fused attention on the CPU takes longer than all other products of
+    a small ViT together, above all in bf16 (benchmarks/cpu_attention.py).
+    """
+    for module in model.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = device.type != "cpu"
+
+
 class _Clock:
     """Sums up losses, samples and waiting between two logs; leaves tensors on the device."""
 
-    def __init__(self, recipe: Recipe, instances: int, processes: int):
-        training = recipe.training
+    def __init__(self, recipe: Recipe, instances: int, accelerator: Accelerator):
+        training, processes = recipe.training, accelerator.num_processes
         self.samples_per_step = training.batch_size * training.accumulate * processes
+        self.heads = list(recipe.heads)
         self.instances = instances
-        self.processes = processes
+        self.accelerator = accelerator
         self.waited_s = 0.0
         self._sums: dict[str, tuple[Tensor, Tensor]] = {}
         self._steps = 0
@@ -306,12 +312,13 @@ class _Clock:
         step_s = elapsed / max(self._steps, 1)
         self._step_s = step_s if self._step_s is None else 0.7 * self._step_s + 0.3 * step_s
         lr = max(group["lr"] / group.get("lr_scale", 1.0) for group in groups)
+        sums = self._sums_of_all_processes()
         log = StepLog(
             step=step,
             total_steps=total_steps,
             epoch=step * self.samples_per_step / max(self.instances, 1),
             lr=lr,
-            loss={head: float(t / w.clamp_min(1.0)) for head, (t, w) in self._sums.items()},
+            loss={head: float(t / w.clamp_min(1.0)) for head, (t, w) in sums.items()},
             images_per_s=self._steps * self.samples_per_step / elapsed,
             data_wait=min(self.waited_s / elapsed, 1.0),
             time_left_s=self._step_s * (total_steps - step),
@@ -319,6 +326,15 @@ class _Clock:
         self._sums, self._steps, self.waited_s = {}, 0, 0.0
         self._since = time.perf_counter()
         return log
+
+    def _sums_of_all_processes(self) -> Terms:
+        """Add up the sums of all processes; a head that no process met is left out."""
+        if self.accelerator.num_processes == 1:
+            return self._sums
+        zero = torch.zeros((), device=self.accelerator.device)
+        pairs = [torch.stack(self._sums.get(head, (zero, zero))) for head in self.heads]
+        total = self.accelerator.reduce(torch.stack(pairs), reduction="sum")
+        return {h: (t, w) for h, (t, w) in zip(self.heads, total, strict=True) if float(w) > 0}
 
     def skip(self) -> None:
         """Leave the time since the last step out of the speed (evaluation, saving)."""

@@ -1,0 +1,51 @@
+"""The optimizer of a run, by torch or timm, over layer-wise parameter groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from timm.optim import Muon
+
+from posekit.models import PoseModel, parameter_groups
+from posekit.recipe import Optimizer
+
+
+def build_optimizer(model: PoseModel, config: Optimizer) -> torch.optim.Optimizer:
+    """Give the recipe's optimizer; its groups carry `lr_scale` for timm's schedulers.
+
+    AdamW is ViTPose's. Muon (Jordan 2024; timm's, with updates scaled to AdamW's size) steps along
+    the orthogonalised momentum of each weight matrix and learns from random weights in a fraction
+    of AdamW's samples; biases, norms and the position table stay with AdamW at `adamw_lr`.
+    """
+    groups = parameter_groups(
+        model, lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay
+    )
+    if config.name == "adamw":
+        for group in groups:
+            group["lr"] = config.lr  # timm's schedulers multiply by the group's lr_scale
+        return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+    parts = [part for group in groups for part in _split(group, model, config)]
+    return Muon(parts, lr=config.lr, momentum=config.momentum, betas=config.betas)
+
+
+def _split(group: dict[str, Any], model: PoseModel, config: Optimizer) -> list[dict[str, Any]]:
+    """Split a group into its weight matrices (Muon) and the rest (AdamW)."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    matrices, rest = [], []
+    for parameter in group["params"]:
+        is_matrix = parameter.ndim >= 2 and "pos_embed" not in names[id(parameter)]
+        (matrices if is_matrix else rest).append(parameter)
+    scale = group["lr_scale"]
+    decay = group["weight_decay"]
+    parts = [
+        {"params": matrices, "lr": config.lr, "lr_scale": scale, "weight_decay": decay},
+        {
+            "params": rest,
+            "lr": config.lr,
+            "lr_scale": scale * config.adamw_lr / config.lr,
+            "weight_decay": decay,
+            "use_fallback": True,
+        },
+    ]
+    return [part for part in parts if part["params"]]
