@@ -21,6 +21,7 @@ _MANY = 0.5
 _SOME = 0.05
 _ENOUGH = 10
 _SAME = 1e-9
+_A_FEW = 2
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ def diagnose(
     Never raises for faulty data. Faults that make others certain are reported alone. Where the
     scores are given, an area range that is -1 for lack of people is explained too.
     """
-    case = Case(truth, predictions, schema, protocol, pair(truth, predictions))
+    by_id = not isinstance(protocol, OksProtocol)
+    pairs = pair(truth, predictions, trust_ids=by_id)
+    case = Case(truth, predictions, schema, protocol, pairs)
     for stage in (_STRUCTURE, _SETTINGS):
         found = [finding for check in stage for finding in check(case)]
         if any(finding.is_fatal for finding in found):
@@ -207,8 +210,9 @@ def _areas(case: Case) -> Iterator[Finding]:
 def _ids(case: Case) -> Iterator[Finding]:
     p = case.predictions
     keys = list(zip(p.image_id.tolist(), p.instance_id.tolist(), strict=True))
-    lost = 1 - len(set(keys)) / len(keys)
-    if lost > _SOME:
+    repeats = len(keys) - len(set(keys))
+    lost = repeats / len(keys)
+    if lost > _SOME and repeats > _A_FEW:
         yield Finding(
             "colliding_ids",
             f"{lost:.0%} of the predictions repeat an instance id of their image and are dropped "

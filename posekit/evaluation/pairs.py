@@ -44,8 +44,11 @@ class Pairs:
         return np.where(self.labelled, distance, np.nan)
 
 
-def pair(truth: InstanceColumns, predictions: Predictions) -> Pairs:
+def pair(truth: InstanceColumns, predictions: Predictions, *, trust_ids: bool = False) -> Pairs:
     """Pair predictions and annotations by image and instance id, else by the overlap of boxes.
+
+    Ids of detections are running numbers that fit annotations only by chance, so ids count only
+    where the boxes fit too, or where they are to be trusted.
 
     Never raises: what belongs to nothing is left out, so a wrong file gives few or no pairs.
     Instances without a labelled keypoint, crowds and instances without a box are left out.
@@ -55,9 +58,10 @@ def pair(truth: InstanceColumns, predictions: Predictions) -> Pairs:
     rows = rows[(np.isfinite(box) & (box[:, 2:] > 0).all(axis=1, keepdims=True)).all(axis=1)]
     found, truth_rows = _by_id(truth, predictions, rows)
     by = "instance id"
-    if len(found) < 0.5 * min(len(rows), len(predictions)):
+    few = len(found) < 0.5 * min(len(rows), len(predictions))
+    if few or not (trust_ids or _boxes_fit(truth, predictions, found, truth_rows)):
         by_overlap = _by_overlap(truth, predictions, rows)
-        if len(by_overlap[0]) > len(found):
+        if len(by_overlap[0]) > 0.5 * len(found):
             (found, truth_rows), by = by_overlap, "box overlap"
     if predictions.keypoints.shape[1] != np.asarray(truth.keypoints).shape[1]:
         found, truth_rows = found[:0], truth_rows[:0]
@@ -125,6 +129,16 @@ def box_overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:
     inside = np.clip(high - low, 0, None).prod(axis=1)
     union = box[2:].prod() + others[:, 2:].prod(axis=1) - inside
     return inside / np.where(union > 0, union, 1.0)
+
+
+def _boxes_fit(
+    truth: InstanceColumns, predictions: Predictions, found: np.ndarray, rows: np.ndarray
+) -> bool:
+    overlaps = [
+        box_overlap(truth.box_xywh[row], predictions.box_xywh[i : i + 1])[0]
+        for i, row in zip(found.tolist(), rows.tolist(), strict=True)
+    ]
+    return bool(overlaps) and float(np.quantile(overlaps, 0.1)) > _LEAST_OVERLAP
 
 
 def _arrays(found: list[int], rows: list[int]) -> tuple[np.ndarray, np.ndarray]:
