@@ -10,6 +10,8 @@ from posekit.config import Strict
 
 Attention = Literal["full", "window", "shifted", "pooled", "shifted_pooled"]
 
+Side2 = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
+
 
 class ExpertConfig(Strict):
     """ViTPose+ experts: part of each block's second FFN layer is separate for each head.
@@ -76,6 +78,8 @@ class BackboneConfig(Strict):
             ViTPose's own models have 2.
         feature_stride: pixels between neighbouring tokens (or, for other backbones, between the
             pixels of the feature map); the patch size if left out.
+        input_size: height and width in pixels that the position table is made for; the first
+            head's if left out. Other sizes are resized to while running.
         stem: `patch`, one convolution of the patch size, or `conv`, a stack of small stride-2
             convolutions, with which a ViT learns far better from few images
             (Xiao et al., NeurIPS 2021).
@@ -101,13 +105,14 @@ class BackboneConfig(Strict):
     patch_size: int | None = Field(None, gt=0)
     patch_padding: int | None = Field(None, ge=0)
     feature_stride: int | None = Field(None, gt=0)
+    input_size: Side2 | None = None
     stem: Literal["patch", "conv"] = "patch"
     pretrained: bool | str = False
     drop_path: float = Field(0.0, ge=0, lt=1)
     gradient_checkpointing: bool = False
     experts: ExpertConfig | None = None
     attention: Attention | tuple[Attention, ...] = "full"
-    window: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] = (8, 8)
+    window: Side2 = (8, 8)
     relative_bias: bool = False
     lora: LoraConfig | None = None
     mean: tuple[float, float, float] | None = None

@@ -30,8 +30,8 @@ def build_model(
 
     Args:
         backbone: the settings, typed or as a mapping.
-        heads: name -> spec. The position table is made for the first head's input size and
-            resized for the others while running.
+        heads: name -> spec. The position table is made for the backbone's input_size, by default
+            the first head's, and resized for the others while running.
 
     Raises:
         ConfigError: no heads, a name that cannot be a head's, an unknown backbone, decoder or
@@ -45,7 +45,7 @@ def build_model(
     for name in heads:
         check_head_name(name)
     experts = _experts(config, heads)
-    base_size = next(iter(heads.values())).input_size
+    base_size = config.input_size or next(iter(heads.values())).input_size
     net = build_backbone(config, base_size, experts)
     if isinstance(config.pretrained, str):
         load_pretrained(net, config.pretrained)
@@ -55,6 +55,7 @@ def build_model(
     mean, std = normalisation(config)
     share = config.experts.share if config.experts else {}
     plain = {**config.model_dump(mode="json"), "mean": list(mean), "std": list(std)}
+    plain["input_size"] = list(base_size)
     if config.experts is not None:
         plain["experts"]["names"] = list(experts)
     return PoseModel(

@@ -18,6 +18,7 @@ from posekit.models.files import atomic_file
 from posekit.models.lora import is_adapter
 from posekit.models.pose_model import HeadSpec, PoseModel
 from posekit.models.surgery import restore_model
+from posekit.models.vit import ViTBackbone, resize_positions
 from posekit.schema import KeypointSchema
 
 __all__ = [
@@ -84,6 +85,8 @@ def load_into(
 ) -> tuple[str, ...]:
     """Load a checkpoint's backbone and the heads that both have into a model.
 
+    The position table is resized if the two were built for different input sizes.
+
     Args:
         model: the model; heads of its own that the checkpoint lacks keep their weights.
         path: the checkpoint.
@@ -97,7 +100,7 @@ def load_into(
             first difference), a wanted head is missing, or a tensor has another shape.
     """
     state, description = load_checkpoint(path)
-    _, stored = _model_parts(Path(path), description)
+    backbone, stored = _model_parts(Path(path), description)
     wanted = [name for name in model.head_names if name in stored] if heads is None else heads
     for name in wanted:
         if name not in stored or name not in model.head_names:
@@ -107,6 +110,7 @@ def load_into(
     prefixes = ("backbone.", *(f"heads.{name}." for name in wanted))
     chosen = {name: tensor for name, tensor in state.items() if name.startswith(prefixes)}
     own = {name: t for name, t in model.state_dict().items() if name.startswith(prefixes)}
+    _resize_positions(model, backbone, chosen)
     _check_fit(path, chosen, own)
     model.load_state_dict(chosen, strict=False)
     return tuple(wanted)
@@ -143,6 +147,21 @@ def _model_parts(
             f"{path}: its description of the model is incomplete ({error})"
         ) from None
     return backbone, heads
+
+
+def _resize_positions(
+    model: PoseModel, stored: Mapping[str, Any], chosen: dict[str, Tensor]
+) -> None:
+    """Resize a position table that was made for another input size than the model's."""
+    name = "backbone.vit.pos_embed"
+    size = stored.get("input_size")
+    if not isinstance(model.backbone, ViTBackbone) or name not in chosen or size is None:
+        return
+    old = model.backbone.map_size((size[0], size[1]))
+    vit: Any = model.backbone.vit
+    prefix = chosen[name].shape[1] - old[0] * old[1]
+    new = vit.patch_embed.grid_size
+    chosen[name] = resize_positions(chosen[name], old, new, max(prefix, 0))
 
 
 def _check_fit(path: str | Path, chosen: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:

@@ -49,8 +49,9 @@ def export_official(model: PoseModel, path: str | Path) -> Ledger:
     state: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         target = _official_name(name, model.head_names)
-        state[target] = tensor.detach().cpu().contiguous()
-        ledger.add("used", name, target)
+        value, action = _for_input_of(model, model.head_names[0], name, tensor)
+        state[target] = value.contiguous()
+        ledger.add(action, name, target)
     with atomic_file(Path(path)) as temporary:
         torch.save({"meta": {}, "state_dict": state}, temporary)
     return ledger
@@ -219,14 +220,8 @@ _HEAD_NAMES = {
 
 def _transformers_state(model: PoseModel, name: str, ledger: Ledger) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
-    grid = model.backbone.map_size(model.head(name).input_size)
-    vit: Any = model.backbone.vit
-    old = vit.patch_embed.grid_size
     for key, tensor in model.state_dict().items():
-        value = tensor.detach().cpu()
-        action: Action = "used"
-        if key == "backbone.vit.pos_embed" and tuple(old) != grid:
-            value, action = resize_positions(value, old, grid), "resized"
+        value, action = _for_input_of(model, name, key, tensor)
         parts = _transformers_names(key, name)
         if len(parts) > 1:
             action = "merged"
@@ -236,6 +231,17 @@ def _transformers_state(model: PoseModel, name: str, ledger: Ledger) -> dict[str
             state[part] = piece.clone().contiguous()
             ledger.add(action, key, part, "cut up" if len(parts) > 1 else "")
     return state
+
+
+def _for_input_of(model: PoseModel, head: str, name: str, tensor: Tensor) -> tuple[Tensor, Action]:
+    """Give a tensor on the CPU; the position table in the size of a head's input."""
+    value = tensor.detach().cpu()
+    grid = model.backbone.map_size(model.head(head).input_size)
+    vit: Any = model.backbone.vit
+    old = vit.patch_embed.grid_size
+    if name == "backbone.vit.pos_embed" and tuple(old) != grid:
+        return resize_positions(value, old, grid), "resized"
+    return value, "used"
 
 
 def _transformers_names(key: str, head: str) -> list[str]:

@@ -39,15 +39,23 @@ class PoseViT(VisionTransformer):
         return self.pos_drop(tokens + (table[:, 1:] + table[:, :1]))
 
 
-def resize_positions(table: Tensor, old: Sequence[int], new: Sequence[int]) -> Tensor:
-    """Resize a position table (1, 1 + h*w, D), class row first, to another grid (rows, columns).
+def resize_positions(
+    table: Tensor, old: Sequence[int], new: Sequence[int], prefix: int = 1
+) -> Tensor:
+    """Resize a position table (1, prefix + h*w, D) to another grid (rows, columns).
 
-    Bicubic, align_corners False, without antialiasing, as ViTPose does.
+    The prefix rows (class token's, registers') stay. Bicubic, align_corners False, without
+    antialiasing, as ViTPose does.
     """
     if tuple(old) == tuple(new):
         return table
     return resample_abs_pos_embed(
-        table, list(new), list(old), num_prefix_tokens=1, antialias=False, align_corners=False
+        table,
+        list(new),
+        list(old),
+        num_prefix_tokens=prefix,
+        antialias=False,
+        align_corners=False,
     )
 
 

@@ -218,3 +218,12 @@ def test_a_training_state_with_code_or_cut_short_is_refused(tmp_path, capsys):
     (tmp_path / "s.pt").write_bytes((tmp_path / "s.pt").read_bytes()[:300])
     with pytest.raises(CheckpointError, match="take an earlier checkpoint"):
         load_training_state(tmp_path / "s.pt")
+
+
+def test_a_checkpoint_starts_a_model_of_another_resolution(saved, model, make_model, make_spec):
+    larger = make_model({"body": make_spec(5, "simple", (96, 80))}).eval()
+    load_into(larger, saved)
+    assert larger.backbone.vit.pos_embed.shape == (1, 1 + 6 * 5, 48)
+    images = torch.randn(1, 3, 96, 80)
+    with torch.no_grad():
+        torch.testing.assert_close(larger.features(images), model.features(images))

@@ -78,3 +78,12 @@ def test_wrong_names_are_told(joint, make_spec):
         drop_heads(joint, joint.head_names)
     with pytest.raises(ConfigError, match="has a head 'face' already"):
         rename_head(joint, "body", "face")
+
+
+def test_heads_of_other_input_sizes_keep_their_outputs(make_model, make_spec, tmp_path):
+    heads = {"body": make_spec(5), "face": make_spec(3, "simple", (64, 64))}
+    model = make_model(heads).eval()
+    faces = torch.randn(2, 3, 64, 64)
+    expected = run(model, "face", faces)
+    assert torch.equal(run(drop_heads(model, ["body"]), "face", faces), expected)
+    assert torch.equal(run(single_head(model, "face"), "face", faces), expected)
