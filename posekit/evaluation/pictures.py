@@ -27,7 +27,7 @@ from posekit.evaluation.base import Predictions
 
 _PANEL = 250
 _CONTEXT = 1.35
-_COLUMNS = 4
+_COLUMNS = 3
 
 
 def instance_errors(
@@ -99,7 +99,9 @@ def write_best_worst(
                 f"{index.card.name}: {kind} {len(tiles)} of {len(order)}. Truth | prediction. "
                 "Number: mean error / long side of the box"
             )
-            sheet = contact_sheet(tiles, _COLUMNS, captions, title)
+            sheet = contact_sheet(
+                tiles, -(-len(tiles) // -(-len(tiles) // _COLUMNS)), captions, title
+            )
             written[kind] = _write(Path(folder) / f"{kind}.png", sheet)
     return written
 

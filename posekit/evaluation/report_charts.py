@@ -145,7 +145,7 @@ def _value_axis(low: float, high: float) -> list[str]:
 
 def _step_axis(first: float, last: float) -> list[str]:
     y, parts = _HEIGHT - 8, []
-    for tick in nice_ticks(first, last):
+    for tick in (tick for tick in nice_ticks(first, last) if tick == round(tick)):
         x = _LEFT + (tick - first) / (last - first) * (_WIDTH - _LEFT - _RIGHT)
         parts.append(f'<text class="mid" x="{x:.1f}" y="{y}">{short(tick)}</text>')
     return parts

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from posekit.errors import PosekitError
 
+_COUNTS = {"matched", "count", "labelled", "points"}
 _LOWER_IS_BETTER = re.compile(r"(nme|fr|failure|epe|rmse|mean_error|error|distance)(?![a-z])", re.I)
 
 
@@ -27,6 +30,7 @@ class HeadRecord:
         protocol: how the numbers were made.
         counts: how many instances and images took part.
         lower_is_better: True where the headline is an error.
+        yardstick: name, score and mean-pose score of the measure that all heads share, if any.
         pictures: "best" and "worst" -> PNG file.
         files: further files of the evaluation, to link to.
     """
@@ -39,6 +43,7 @@ class HeadRecord:
     protocol: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
     lower_is_better: bool = False
+    yardstick: tuple[str, float, float] | None = None
     pictures: dict[str, Path] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
 
@@ -79,8 +84,12 @@ class RunRecord:
 
     @property
     def name(self) -> str:
-        """The run's name: its folder's."""
-        return self.folder.resolve().name
+        """The run's name: the recipe's, else its folder's."""
+        try:
+            name = _mapping(yaml.safe_load(self.recipe)).get("name")
+        except yaml.YAMLError:
+            name = None
+        return str(name or self.folder.resolve().name)
 
 
 def lower_is_better(metric: str) -> bool:
@@ -157,6 +166,7 @@ def read_head(folder: Path) -> HeadRecord:
         protocol=_mapping(data.get("protocol")),
         counts=_numbers(data.get("counts")),
         lower_is_better=bool(data.get("lower_is_better", lower_is_better(headline))),
+        yardstick=_yardstick(data.get("yardstick")),
         pictures={kind: path for kind, path in pictures.items() if path.is_file()},
         files=tuple(p for p in sorted(folder.iterdir()) if p.is_file() and p.name not in kept),
     )
@@ -187,8 +197,18 @@ def _columns(data: dict[str, Any], headline: str) -> dict[str, dict[str, float]]
     for keypoint, values in data.items():
         entry = values if isinstance(values, dict) else {headline or "score": values}
         for column, value in _numbers(entry).items():
+            if column in _COUNTS:
+                continue
             columns.setdefault(column, {})[keypoint] = value
     return columns
+
+
+def _yardstick(data: Any) -> tuple[str, float, float] | None:
+    data = _mapping(data)
+    values = _numbers(data)
+    if not {"model", "baseline"} <= set(values):
+        return None
+    return str(data.get("name", "")), values["model"], values["baseline"]
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -162,26 +162,35 @@ def format_score(value: float) -> str:
 
 
 def _result_row(head: HeadRecord) -> str:
-    score, base = head.score or 0.0, head.baseline_score
-    down = head.lower_is_better
+    link = f'<a href="#head-{escape(head.name)}">{escape(head.name)}</a>'
+    measure = (head.score or 0.0, head.baseline_score)
+    row = _comparison(link, head.headline, measure, down=head.lower_is_better)
+    if head.yardstick is None or head.yardstick[0] == head.headline:
+        return f"<tr>{row}</tr>"
+    name, score, base = head.yardstick
+    second = _comparison("", name, (score, base))
+    return f'<tr class="first">{row}</tr><tr class="second">{second}</tr>'
+
+
+def _comparison(
+    head: str, measure: str, values: tuple[float, float | None], *, down: bool = False
+) -> str:
+    score, base = values
     scale = max(score, base or 0.0) * 1.05 or 1.0
     if not down:
         scale = 1.0 if scale <= 1.06 else max(100.0, scale)
-    gain = (
-        "" if base is None else f"{score - base:+.3f}" if abs(score) < 2 else f"{score - base:+.2f}"
-    )
+    gain = "" if base is None else _signed(score - base, score)
     better = base is not None and (score < base if down else score > base)
     verdict = "" if base is None else "good" if better else "bad"
     if base is not None and not better:
         gain += " (no better)"
     arrow = " \N{DOWNWARDS ARROW}" if down else ""
     return (
-        f'<tr><td><a href="#head-{escape(head.name)}">{escape(head.name)}</a></td>'
-        f"<td>{escape(head.headline)}{arrow}</td>"
+        f"<td>{head}</td><td>{escape(measure)}{arrow}</td>"
         f'<td class="n big">{format_score(score)}</td>'
         f'<td class="wide">{bar(score, scale, base, "mean pose")}</td>'
         f'<td class="n">{"" if base is None else format_score(base)}</td>'
-        f'<td class="n {verdict}">{gain}</td></tr>'
+        f'<td class="n {verdict}">{gain}</td>'
     )
 
 
@@ -286,12 +295,11 @@ def _definitions(data: Mapping[str, Any]) -> str:
     return "".join(
         f"<dt>{escape(str(key).replace('_', ' '))}</dt><dd>{escape(_plain(value))}</dd>"
         for key, value in data.items()
+        if value not in (None, "", [], {})
     )
 
 
 def _plain(value: Any) -> str:
-    if value is None:
-        return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):

@@ -103,6 +103,21 @@ def test_the_score_stands_beside_its_baseline_and_its_protocol(run: Path):
     assert "note: <b>&</b>" in words
 
 
+def test_the_measure_that_all_heads_share_stands_below_the_official_one(run: Path):
+    file = run / "eval/people/metrics.json"
+    shared = {"name": "PCK of the box", "model": 0.444, "baseline": 0.111}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "yardstick": shared}))
+    words = " ".join(Page(write_report(run).read_text(encoding="utf-8")).words)
+    for expected in ("PCK of the box", "0.444", "0.111", "+0.333"):
+        assert expected in words
+
+
+def test_the_page_bears_the_recipes_name(run: Path):
+    assert "<h1>first</h1>" in write_report(run).read_text(encoding="utf-8")
+    (run / "recipe.yaml").write_text("[")
+    assert "<h1>first run</h1>" in write_report(run).read_text(encoding="utf-8")
+
+
 def test_a_score_below_the_mean_pose_is_called_no_better(run: Path):
     file = run / "eval/people/metrics.json"
     data = json.loads(file.read_text())
