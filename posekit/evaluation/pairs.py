@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,6 +36,11 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def take(self, rows: np.ndarray | slice) -> Pairs:
+        """Give some of the pairs."""
+        arrays = {name: value for name, value in vars(self).items() if name != "by"}
+        return replace(self, **{name: value[rows] for name, value in arrays.items()})
 
     def errors(self, found: np.ndarray | None = None) -> np.ndarray:
         """float64 (n, K): distance as a share of the box's long side, NaN where not labelled."""
