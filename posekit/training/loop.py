@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from timm.utils import ModelEmaV3
 from torch import Tensor
 
@@ -269,6 +270,10 @@ def build_accelerator(precision: str) -> Accelerator:
     if precision == "fp16" and not torch.cuda.is_available():
         raise ConfigError("training.precision: fp16 needs a GPU; use bf16 or fp32 on the CPU")
     mixed = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[precision]
+    state = AcceleratorState._shared_state
+    if state and state.get("_mixed_precision") != mixed:
+        # accelerate keeps one precision a process; a second run in it may want another.
+        AcceleratorState._reset_state()
     return Accelerator(mixed_precision=mixed, step_scheduler_with_optimizer=False)
 
 
