@@ -24,6 +24,7 @@ from posekit.adapters.fields import (
     identifier,
     keypoint_triples,
     number,
+    pair_of_numbers,
     show,
     whole,
 )
@@ -54,12 +55,14 @@ class CropFields(Strict):
 
     Attributes:
         whole_image: take the whole image instead, whose size the file must then declare.
+        size: field of the crop's width and height in pixels; without it `scale` counts.
         side: the crop is a square of this many pixels times the scale.
         inverse: divide by the scale instead (MPII-TRB).
         shift_down: the centre moves down by this many pixels times the scale (MPII: 15).
     """
 
     whole_image: bool = False
+    size: str | None = None
     side: float = Field(200.0, gt=0)
     inverse: bool = False
     shift_down: float = 0.0
@@ -209,7 +212,7 @@ class _Reader:
             image_size=image.size,
             crop_center=center,
             crop_size=size,
-            extras=self._extras(record, part, place) | image.extras,
+            extras=self._extras(record, part, image.extras, place),
         )
 
     def _keypoints(
@@ -244,29 +247,32 @@ class _Reader:
                 place.fail("its image declares no width and height, expected them for the crop")
             size = np.array(image_size[::-1], dtype=np.float64)
             return size / 2, size
-        scale = number(field_of(record, "scale", place), "scale", place)
-        center = field_of(record, "center", place)
-        if not isinstance(center, list) or len(center) != 2 or scale <= 0:
-            place.fail(
-                f"found center {show(center)} and scale {show(scale)}, expected two numbers and "
-                "a positive one"
-            )
-        x, y = (number(entry, "center", place) for entry in center)
-        y += crop.shift_down * scale
-        side = crop.side / scale if crop.inverse else crop.side * scale
-        if not np.isfinite(side):
-            place.fail(f"found scale {show(scale)}, expected one that gives a finite crop")
         shift = 1.0 if "center" in self.options.one_based else 0.0
+        x, y = pair_of_numbers(field_of(record, "center", place), "center", place)
+        if crop.size is not None:
+            wide, high = pair_of_numbers(field_of(record, crop.size, place), crop.size, place)
+            return np.array([x - shift, y - shift]), np.array([wide, high])
+        scale = number(field_of(record, "scale", place), "scale", place)
+        side = crop.side / scale if crop.inverse and scale > 0 else crop.side * scale
+        if scale <= 0 or not np.isfinite(side):
+            place.fail(f"scale: found {show(scale)}, expected a positive number")
+        y += crop.shift_down * scale
         return np.array([x - shift, y - shift]), np.array([side, side])
 
-    def _extras(self, record: Mapping[str, Any], part: Part, place: Place) -> dict[str, float]:
+    def _extras(
+        self, record: Mapping[str, Any], part: Part, of_image: Mapping[str, float], place: Place
+    ) -> dict[str, float]:
+        """Give the annotation's numbers, and the image's where the annotation has none."""
         wanted = dict(self.options.extras)
         if self.has_num_keypoints and "keypoints" in part.keypoints:
             wanted["num_keypoints"] = "num_keypoints"
-        return {
-            name: float("nan") if record.get(key) is None else number(record[key], key, place)
-            for name, key in wanted.items()
-        }
+        extras = dict(of_image)
+        for name, key in wanted.items():
+            if record.get(key) is not None:
+                extras[name] = number(record[key], key, place)
+            else:
+                extras.setdefault(name, float("nan"))
+        return extras
 
     def _category(self, record: Mapping[str, Any], place: Place) -> int:
         listed = self.coco.categories

@@ -148,6 +148,13 @@ def box_xywh(value: Any, place: Place, what: str = "bbox") -> np.ndarray | None:
     return np.array([number(entry, what, place) for entry in value])
 
 
+def pair_of_numbers(value: Any, what: str, place: Place) -> tuple[float, float]:
+    """Give a list of two finite numbers as a pair; DatasetError if it is anything else."""
+    if not isinstance(value, list) or len(value) != 2:
+        place.fail(f"{what}: found {show(value)}, expected two numbers")
+    return number(value[0], what, place), number(value[1], what, place)
+
+
 def keypoint_triples(
     values: Any,
     schema: KeypointSchema,

@@ -42,7 +42,8 @@ def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Insta
     lie where Ultralytics looks for them: `/images/` becomes `/labels/`, the ending `.txt`. A line
     is class, centre x, centre y, width, height and x, y (, visibility) of every keypoint, all as
     fractions of the image. They become pixels as x * width, which undoes Ultralytics' conversion of
-    COCO's 0-based pixels. Without a visibility column a point at (0, 0) is not labelled and the others are visible.
+    COCO's 0-based pixels. Without a visibility column a point at (0, 0) is not labelled and the
+    others are visible.
 
     Reads each image's header for its size. An image without a label file has no instances.
 
