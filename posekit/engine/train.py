@@ -22,7 +22,7 @@ from posekit.engine.setup import HeadSetup, build_losses, build_run_model, read_
 from posekit.models import PoseModel
 from posekit.recipe import Recipe, load_recipe
 from posekit.training.events import HeadResult, Listener, Silent
-from posekit.training.loop import Trainer, TrainingSet, build_accelerator
+from posekit.training.loop import Evaluate, Trainer, TrainingSet, build_accelerator
 from posekit.training.run_folder import RunFolder
 from posekit.training.schedule import run_length
 
@@ -182,7 +182,7 @@ class _Run:
             training.batch_size * training.accumulate * self.accelerator.num_processes
         )
 
-    def trainer(self, folder: RunFolder | None, evaluate) -> Trainer:
+    def trainer(self, folder: RunFolder | None, evaluate: Evaluate | None) -> Trainer:
         """Give the loop over these parts."""
         losses = build_losses(self.model, self.heads)
         data = TrainingSet(self.loader.batches, self.instances, losses)

@@ -285,7 +285,7 @@ def _choose_attention(model: PoseModel, device: torch.device) -> None:
     """
     for module in model.modules():
         if hasattr(module, "fused_attn"):
-            module.fused_attn = device.type != "cpu"
+            setattr(module, "fused_attn", device.type != "cpu")  # noqa: B010 - timm's attribute
 
 
 class _Clock:

@@ -32,7 +32,8 @@ def build_optimizer(model: PoseModel, config: Optimizer) -> torch.optim.Optimize
 def _split(group: dict[str, Any], model: PoseModel, config: Optimizer) -> list[dict[str, Any]]:
     """Split a group into its weight matrices (Muon) and the rest (AdamW)."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    matrices, rest = [], []
+    matrices: list[torch.nn.Parameter] = []
+    rest: list[torch.nn.Parameter] = []
     for parameter in group["params"]:
         is_matrix = parameter.ndim >= 2 and "pos_embed" not in names[id(parameter)]
         (matrices if is_matrix else rest).append(parameter)

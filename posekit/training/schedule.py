@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from torch.optim import Optimizer
@@ -22,7 +24,7 @@ def build_scheduler(
         total_steps: optimizer steps of the run.
         unit_steps: optimizer steps in the unit of `milestones` (an epoch, or 1).
     """
-    warmup = {
+    warmup: dict[str, Any] = {
         "warmup_t": min(schedule.warmup_steps, total_steps),
         "warmup_lr_init": lr * schedule.warmup_factor,
         "t_in_epochs": False,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from posekit.data.loader import Batch
+from posekit.data.batch import Batch, Group
 from posekit.models import PoseModel
 from posekit.training.losses import LossTerm, PointLoss, loss_term
 
@@ -46,12 +47,12 @@ class LossModule(nn.Module):
         weights = {}
         for part in batch.parts:
             for group in part.groups:
-                codec = self.model.heads[group.head].codec
+                codec = self.model.head(group.head).codec
                 weights[group.head] = codec.encode(group.points, _labelled(group))[1].sum()
         return weights
 
-    def _term(self, head: str, output: Tensor, group) -> LossTerm:
-        codec = self.model.heads[head].codec
+    def _term(self, head: str, output: Tensor, group: Group) -> LossTerm:
+        codec = self.model.head(head).codec
         return loss_term(self.losses[head], codec, output, group.points, _labelled(group))
 
 
@@ -69,7 +70,9 @@ class LossScale:
     weights: Mapping[str, float]
     keypoints: Mapping[str, int]
 
-    def factors(self, label_weight: Mapping[str, Tensor], rows: Mapping[str, float]):
+    def factors(
+        self, label_weight: Mapping[str, Tensor], rows: Mapping[str, float]
+    ) -> dict[str, Tensor]:
         """Give head -> factor of the head's weighted sum.
 
         Args:
@@ -127,7 +130,7 @@ def run_step(
     Returns:
         head -> (weighted sum, sum of weights) of this process, detached, for logging.
     """
-    inner: LossModule = getattr(module, "module", module)
+    inner = cast(LossModule, getattr(module, "module", module))
     heads = list(scale.weights)
     device = batches[0].parts[0].images.device
     local_rows = {h: torch.tensor(float(n), device=device) for h, n in rows_of(batches).items()}
@@ -168,7 +171,7 @@ def keyed_randomness(seed: int, step: int, rank: int, device: torch.device) -> I
         yield
 
 
-def _labelled(group) -> Tensor:
+def _labelled(group: Group) -> Tensor:
     return (group.visibility > 0).float()
 
 
