@@ -1,7 +1,7 @@
 """Reads other projects' weight files and gives their tensors timm's names.
 
-Known layouts: ViTPose and ViTPose+ (and what its split tool writes), MAE pre-training and timm
-files, transformers folders, and posekit's own checkpoints.
+Known layouts: ViTPose, ViTPose+ (and what its split tool writes) and PoseBH, MAE pre-training and
+timm files, transformers folders, and posekit's own checkpoints.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from posekit.errors import CheckpointError
-from posekit.models.checkpoint_file import check_is_file, load_checkpoint
+from posekit.models.checkpoint_file import check_is_file, load_checkpoint, read_description
 from posekit.models.ledger import Ledger
 
 Layout = Literal["official", "plain", "transformers", "posekit"]
@@ -37,7 +37,7 @@ class ForeignWeights:
         origin: ('backbone' or head position, name) -> names in the file.
         ledger: what has been left out so far.
         sources: all names in the file.
-        config: settings that came along (transformers' config.json).
+        config: settings that came along (transformers' config.json, posekit's backbone).
     """
 
     layout: Layout
@@ -65,11 +65,12 @@ def read_foreign(path: str | Path) -> ForeignWeights:
     if path.is_dir():
         return _read_transformers(path)
     check_is_file(path)
-    if path.suffix == ".safetensors":
-        tensors = _load_safetensors(path)
-    else:
-        tensors = _unwrap(path, _load_pickle(path))
-    return sort_tensors(path, tensors)
+    if path.suffix != ".safetensors":
+        return sort_tensors(path, _unwrap(path, _load_pickle(path)))
+    found = sort_tensors(path, _load_safetensors(path))
+    if found.layout == "posekit":
+        found.config = read_description(path)["model"]["backbone"]
+    return found
 
 
 def sort_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> ForeignWeights:
@@ -105,6 +106,13 @@ _NOT_NEEDED = {
 }
 
 
+def input_size_of(found: ForeignWeights) -> tuple[int, int] | None:
+    """Give the (height, width) that the position table was made for, if the file tells."""
+    stated = found.config.get("input_size")
+    stated = stated or found.config.get("backbone_config", {}).get("image_size")
+    return None if stated is None else (int(stated[0]), int(stated[1]))
+
+
 def _place(found: ForeignWeights, name: str, tensor: Tensor) -> None:
     if found.layout == "posekit":
         if name.startswith("backbone.vit."):
@@ -122,6 +130,8 @@ def _place(found: ForeignWeights, name: str, tensor: Tensor) -> None:
         found.put("backbone", inside, tensor, name)
     elif name.startswith("keypoint_head."):
         found.put(0, name.removeprefix("keypoint_head."), tensor, name)
+    elif name.startswith("proto_head."):
+        found.ledger.leave(name, "PoseBH's embedding head: maps come from the keypoint heads alone")
     elif match := _ASSOCIATE.fullmatch(name):
         found.put(int(match[1]) + 1, match[2], tensor, name)
 

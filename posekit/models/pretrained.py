@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from posekit.errors import CheckpointError, ConfigError
-from posekit.models.foreign import ForeignWeights, read_foreign, sort_tensors
+from posekit.models.foreign import ForeignWeights, input_size_of, read_foreign, sort_tensors
 from posekit.models.ledger import Action, Ledger
 from posekit.models.vit import PoseViT, ViTBackbone, resize_positions
 
@@ -102,7 +102,7 @@ def fit_backbone(
 
 class _Fitter:
     def __init__(self, foreign: ForeignWeights, backbone: ViTBackbone, kernel: KernelFit):
-        self.foreign, self.kernel = foreign, kernel
+        self.foreign, self.backbone, self.kernel = foreign, backbone, kernel
         self.vit = backbone.vit
         self.shapes = {name: t.shape for name, t in backbone.vit.state_dict().items()}
         self.state: dict[str, Tensor] = {}
@@ -161,15 +161,27 @@ class _Fitter:
         rows = grid[0] * grid[1]
         if table.shape[1] == rows and isinstance(self.vit, PoseViT):
             table = torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)
-        if table.shape == expected:
+        old = self._source_grid(table.shape[1] - 1)
+        if table.shape == expected and old in (None, grid):
             self.keep("pos_embed", table)
             return
-        side = math.isqrt(table.shape[1] - 1)
-        if side * side != table.shape[1] - 1 or expected[1] != rows + 1:
+        if old is None or expected[1] != rows + 1:
             self._fail("pos_embed", table, f"expected 1 + {rows} rows or 1 + a square grid")
-        resized = resize_positions(table, (side, side), grid)
-        note = f"from {side}x{side} to {grid[0]}x{grid[1]} tokens, bicubic"
+        resized = resize_positions(table, old, grid)
+        note = f"from {old[0]}x{old[1]} to {grid[0]}x{grid[1]} tokens, bicubic"
         self.keep("pos_embed", resized, "resized", note=note)
+
+    def _source_grid(self, count: int) -> tuple[int, int] | None:
+        """Give the grid of the source's position table: stated, 4:3 (ViTPose's own) or square."""
+        stated = input_size_of(self.foreign)
+        if stated is not None:
+            grid = self.backbone.map_size(stated)
+            return grid if grid[0] * grid[1] == count else None
+        step = math.isqrt(count // 12)
+        if self.foreign.layout == "official" and 12 * step * step == count:
+            return 4 * step, 3 * step
+        side = math.isqrt(count)
+        return (side, side) if side * side == count else None
 
     def _fit_kernel(self, weight: Tensor) -> None:
         name = "patch_embed.proj.weight"

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from posekit.errors import CheckpointError, ConfigError
+from posekit.models import save_checkpoint
 from posekit.models.convert import convert
 from posekit.models.pretrained import load_pretrained
 
@@ -82,6 +83,13 @@ def test_leftovers_of_the_split_tool_are_left_out_with_a_reason(tensors, write, 
     assert made.model.backbone.experts == ()
 
 
+def test_posebh_files_give_their_keypoint_heads(tensors, write, make_spec):
+    tensors["proto_head.kpt_prototype.prototypes"] = torch.ones(5, 3, 64)
+    made = convert(write(tensors), {"body": make_spec(5)}, num_heads=4)
+    (left,) = [entry for entry in made.ledger.entries if entry.action == "left out"]
+    assert "embedding head" in left.note
+
+
 class Bomb:
     def __reduce__(self):
         return print, ("code ran",)
@@ -125,6 +133,22 @@ def test_weights_of_another_width_do_not_start_a_backbone(tensors, write, make_m
     with pytest.raises(CheckpointError, match=r"tensor 'backbone\..*does not fit"):
         load_pretrained(model.backbone, write(tensors))
     assert torch.equal(model.backbone.vit.norm.weight, before)
+
+
+def test_position_tables_are_resized_from_the_size_that_the_source_was_made_for(
+    tensors, write, make_model, make_spec, tmp_path
+):
+    small = make_model().eval()
+    save_checkpoint(tmp_path / "own.safetensors", small)
+    official = convert(write(tensors), {"body": make_spec(5)}, num_heads=4).model
+    images = torch.randn(1, 3, 96, 80)
+    for source, model in [("own.safetensors", small), ("model.pth", official)]:
+        large = make_model({"body": make_spec(5, "simple", (96, 80))}).eval()
+        ledger = load_pretrained(large.backbone, tmp_path / source)
+        (note,) = [e.note for e in ledger.entries if e.action == "resized"]
+        assert note.startswith("from 4x3 to 6x5 tokens")
+        with torch.no_grad():
+            torch.testing.assert_close(large.features(images), model.features(images))
 
 
 def test_pretrained_in_the_settings_starts_the_backbone(tensors, write, make_model):
