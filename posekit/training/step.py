@@ -147,7 +147,7 @@ def run_step(
         factors = scale.factors(
             _complete(label_weight, terms), {**dict.fromkeys(terms, 1.0), **rows}
         )
-        loss = sum(total * factors[head] for head, (total, _) in terms.items())
+        loss = torch.stack([total * factors[head] for head, (total, _) in terms.items()]).sum()
         backward(loss * world_size, number + 1 == len(batches))
     return {
         head: (
