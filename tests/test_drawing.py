@@ -160,3 +160,13 @@ def test_beside_keeps_both_pictures_whole():
     assert both.shape == (120, 154, 3)
     assert (both[:, :130] == 10).all()
     assert (both[:, 134:] == 200).all()
+
+
+def test_a_view_beyond_the_image_keeps_points_on_their_pixels():
+    image = np.zeros((50, 60, 3), dtype=np.uint8)
+    image[10, 5] = 255
+    view, matrix = drawing.crop_view(image, np.array([5.0, 10.0]), side=40, size=200)
+    x, y = matrix[:, :2] @ [5, 10] + matrix[:, 2]
+    peak = np.unravel_index(view.sum(axis=2, dtype=int).argmax(), view.shape[:2])
+    assert abs(peak[0] - y) <= 2.5
+    assert abs(peak[1] - x) <= 2.5

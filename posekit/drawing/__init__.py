@@ -14,7 +14,14 @@ from posekit.drawing.poses import (
     link_colours,
     stroke_width,
 )
-from posekit.drawing.sheets import beside, contact_sheet, draw_boxes, draw_label, overlay_heatmap
+from posekit.drawing.sheets import (
+    beside,
+    contact_sheet,
+    crop_view,
+    draw_boxes,
+    draw_label,
+    overlay_heatmap,
+)
 from posekit.drawing.strokes import ERROR, LEFT, MIDDLE, PALETTE, RIGHT, TRUTH, Colour
 
 __all__ = [
@@ -28,6 +35,7 @@ __all__ = [
     "PoseStyle",
     "beside",
     "contact_sheet",
+    "crop_view",
     "draw_boxes",
     "draw_errors",
     "draw_label",

@@ -106,6 +106,35 @@ def beside(*pictures: np.ndarray, gap: int = 4) -> np.ndarray:
     return np.concatenate(parts[1:], axis=1)
 
 
+def crop_view(
+    image: np.ndarray, center: np.ndarray, side: float, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cut a square out of an image and scale it.
+
+    Args:
+        image: uint8 (H, W, 3).
+        center: (x, y) of the square's middle; it may reach beyond the image (grey there).
+        side: its side in image pixels.
+        size: side of the result in pixels.
+
+    Returns:
+        uint8 (size, size, 3), and the (2, 3) matrix that takes image points to it.
+    """
+    side = max(float(side), 8.0)
+    x0, y0 = np.floor(np.asarray(center, dtype=float) - side / 2).astype(int)
+    reach = int(np.ceil(side))
+    height, width = image.shape[:2]
+    left, top = np.clip([x0, y0], 0, [width, height])
+    right, bottom = np.clip([x0 + reach, y0 + reach], 0, [width, height])
+    patch = np.full((reach, reach, 3), 60, dtype=np.uint8)
+    if right > left and bottom > top:
+        patch[top - y0 : bottom - y0, left - x0 : right - x0] = image[top:bottom, left:right]
+    method = cv2.INTER_AREA if reach > size else cv2.INTER_CUBIC
+    scale = size / reach
+    matrix = np.array([[scale, 0, (0.5 - x0) * scale - 0.5], [0, scale, (0.5 - y0) * scale - 0.5]])
+    return cv2.resize(patch, (size, size), interpolation=method), matrix
+
+
 def contact_sheet(
     tiles: Sequence[np.ndarray],
     columns: int,

@@ -17,6 +17,7 @@ from posekit.drawing import (
     PoseStyle,
     beside,
     contact_sheet,
+    crop_view,
     draw_errors,
     draw_label,
     draw_poses,
@@ -104,35 +105,6 @@ def write_best_worst(
             )
             written[kind] = _write(Path(folder) / f"{kind}.png", sheet)
     return written
-
-
-def crop_view(
-    image: np.ndarray, center: np.ndarray, side: float, size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a square out of an image and scale it.
-
-    Args:
-        image: uint8 (H, W, 3).
-        center: (x, y) of the square's middle; it may reach beyond the image (grey there).
-        side: its side in image pixels.
-        size: side of the result in pixels.
-
-    Returns:
-        uint8 (size, size, 3), and the (2, 3) matrix that takes image points to it.
-    """
-    side = max(float(side), 8.0)
-    x0, y0 = np.floor(np.asarray(center, dtype=float) - side / 2).astype(int)
-    reach = int(np.ceil(side))
-    height, width = image.shape[:2]
-    left, top = np.clip([x0, y0], 0, [width, height])
-    right, bottom = np.clip([x0 + reach, y0 + reach], 0, [width, height])
-    patch = np.full((reach, reach, 3), 60, dtype=np.uint8)
-    if right > left and bottom > top:
-        patch[top - y0 : bottom - y0, left - x0 : right - x0] = image[top:bottom, left:right]
-    method = cv2.INTER_AREA if reach > size else cv2.INTER_CUBIC
-    scale = size / reach
-    matrix = np.array([[scale, 0, (0.5 - x0) * scale - 0.5], [0, scale, (0.5 - y0) * scale - 0.5]])
-    return cv2.resize(patch, (size, size), interpolation=method), matrix
 
 
 def _tile(index: PoseIndex, predictions: Predictions, i: int, row: int) -> np.ndarray | None:

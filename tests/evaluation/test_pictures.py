@@ -12,7 +12,7 @@ from posekit.adapters.base import Instance
 from posekit.catalog import dataset_card_from_dict
 from posekit.data.index import PoseIndex, build_index
 from posekit.evaluation.base import Predictions
-from posekit.evaluation.pictures import crop_view, instance_errors, write_best_worst
+from posekit.evaluation.pictures import instance_errors, write_best_worst
 
 POINTS = np.array([[30, 20], [70, 20], [50, 80]], dtype=np.float32)
 
@@ -92,13 +92,3 @@ def test_an_unreadable_image_is_passed_over(index: PoseIndex):
     predictions = predict(index, [8.0, 2.0, 9.0, 4.0, 6.0, 0.0])
     written = write_best_worst(index.root / "out", index, predictions, count=1)
     assert (cv2.imread(str(written["best"])) == 140).all(axis=2).sum() > 2000
-
-
-def test_a_view_beyond_the_image_keeps_points_on_their_pixels():
-    image = np.zeros((50, 60, 3), dtype=np.uint8)
-    image[10, 5] = 255
-    view, matrix = crop_view(image, np.array([5.0, 10.0]), side=40, size=200)
-    x, y = matrix[:, :2] @ [5, 10] + matrix[:, 2]
-    peak = np.unravel_index(view.sum(axis=2, dtype=int).argmax(), view.shape[:2])
-    assert abs(peak[0] - y) <= 2.5
-    assert abs(peak[1] - x) <= 2.5
