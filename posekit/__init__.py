@@ -7,7 +7,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Predictor", "__version__", "load"]  # noqa: F822 - see __getattr__
+__all__ = ["Predictor", "__version__", "load"]
 
 _HOME = {
     "Predictor": "posekit.inference.predictor",
