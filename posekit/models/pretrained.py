@@ -66,19 +66,17 @@ def fit_backbone(
     foreign: ForeignWeights,
     backbone: nn.Module,
     kernel: KernelFit = "pad",
-    keep_norm: bool | None = None,
 ) -> dict[str, Tensor]:
     """Give the backbone's state from foreign tensors, and write down what became of each.
 
     Tensors of the backbone that nothing fills and that have a neutral start (last norm, relative
-    position tables, a conv stem) are written down as fresh.
+    position tables, a conv stem) are written down as fresh. A bare ViT's last norm belongs to its
+    pre-training: ViTPose's form starts from ones and zeros, timm's own models keep it.
 
     Args:
         foreign: the tensors; its ledger is written on.
         backbone: the target; only its shapes are read.
         kernel: how to enlarge a smaller patch kernel.
-        keep_norm: use the last norm; by default unless the file is a bare ViT's, whose norm
-            belongs to its pre-training (ViTPose starts it from ones and zeros).
 
     Raises:
         CheckpointError: a tensor has a shape that cannot be made to fit.
@@ -90,9 +88,8 @@ def fit_backbone(
             "pretrained: true for timm's own weights"
         )
     fitter = _Fitter(foreign, backbone, kernel)
-    wants_norm = foreign.layout != "plain" if keep_norm is None else keep_norm
     for name, tensor in foreign.backbone.items():
-        if name.startswith("norm.") and not wants_norm:
+        if name.startswith("norm.") and fitter.norm_is_fresh:
             fitter.leave(name, "norm of the pre-training; the pose model's own starts fresh")
         else:
             fitter.fit(name, tensor)
@@ -104,6 +101,7 @@ class _Fitter:
     def __init__(self, foreign: ForeignWeights, backbone: ViTBackbone, kernel: KernelFit):
         self.foreign, self.backbone, self.kernel = foreign, backbone, kernel
         self.vit = backbone.vit
+        self.norm_is_fresh = foreign.layout == "plain" and isinstance(backbone.vit, PoseViT)
         self.shapes = {name: t.shape for name, t in backbone.vit.state_dict().items()}
         self.state: dict[str, Tensor] = {}
 
@@ -148,7 +146,7 @@ class _Fitter:
 
     def _may_start_fresh(self, name: str) -> bool:
         if name.startswith("norm."):
-            return self.foreign.layout == "plain"
+            return self.norm_is_fresh
         if name.startswith("patch_embed."):
             return "patch_embed.proj.weight" not in self.shapes
         return "relative" in name

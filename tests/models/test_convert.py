@@ -11,6 +11,7 @@ import torch
 from posekit.models import PoseModel, build_model
 from posekit.models.convert import convert
 from posekit.models.pretrained import load_pretrained
+from posekit.models.surgery import single_head
 
 TOLERANCE = 1e-5
 
@@ -60,6 +61,14 @@ def test_vitpose_plus_gives_the_reference_maps_of_every_head(plus, parity):
         close(features, parity["moe_features"])
         for i in range(3):
             close(plus.run_head(f"set{i}", features), parity[f"moe_head{i}_heatmaps"])
+
+
+@pytest.mark.shared
+def test_an_expert_folded_into_a_single_head_model_gives_the_reference_maps(plus, parity):
+    alone = single_head(plus, "set1").eval()
+    with torch.no_grad():
+        found = alone(parity["x"], [("set1", slice(0, 5))])["set1"]
+    close(found, parity["split_head1_heatmaps"])
 
 
 def parity_loss(model: PoseModel, parity) -> list[torch.Tensor]:

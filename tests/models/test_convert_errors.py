@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
 
 from posekit.errors import CheckpointError, ConfigError
-from posekit.models import save_checkpoint
+from posekit.models import build_model, save_checkpoint
 from posekit.models.convert import convert
 from posekit.models.pretrained import load_pretrained
 
@@ -149,6 +150,31 @@ def test_position_tables_are_resized_from_the_size_that_the_source_was_made_for(
         assert note.startswith("from 4x3 to 6x5 tokens")
         with torch.no_grad():
             torch.testing.assert_close(large.features(images), model.features(images))
+
+
+def test_a_conv_stem_starts_fresh_under_other_weights(tensors, write, make_model):
+    model = make_model(stem="conv", patch_padding=None)
+    before = model.backbone.vit.patch_embed.proj[0].weight.clone()
+    ledger = load_pretrained(model.backbone, write(tensors))
+    assert torch.equal(model.backbone.vit.patch_embed.proj[0].weight, before)
+    left = [entry for entry in ledger.entries if "another stem" in entry.note]
+    assert {entry.source for entry in left} == {
+        "backbone.patch_embed.proj.weight",
+        "backbone.patch_embed.proj.bias",
+    }
+
+
+def test_a_timm_model_takes_all_of_a_timm_file_but_the_classifier(write, make_spec):
+    theirs = timm.create_model("test_vit", num_classes=7).eval()
+    torch.nn.init.normal_(theirs.norm.weight)
+    file = write(theirs.state_dict())
+    spec = make_spec(2, "simple", (160, 160))
+    model = build_model({"name": "test_vit", "pretrained": str(file)}, {"a": spec}).eval()
+    images = torch.randn(1, 3, 160, 160)
+    with torch.no_grad():
+        expected = theirs.forward_features(images)[:, theirs.num_prefix_tokens :]
+        found = model.features(images).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(found, expected)
 
 
 def test_pretrained_in_the_settings_starts_the_backbone(tensors, write, make_model):
