@@ -232,6 +232,7 @@ class _SchemaKeys(Strict):
     sigmas: list[float] | None = None
     sigmas_source: str | None = None
     upper_body: list[str] = Field(default_factory=list)
+    meanings: dict[str, str] = Field(default_factory=dict)
 
 
 class _SchemaFile(Strict):
@@ -241,6 +242,7 @@ class _SchemaFile(Strict):
 def _read_schema(card: dict[str, Any], where: str) -> KeypointSchema:
     keys = validate(_SchemaFile, {k: card[k] for k in ("schema",) if k in card}, where).keys
     given = keys.model_dump(exclude_unset=True)
+    given["meanings"] = list(keys.meanings.items())
     try:
         return KeypointSchema.from_dict({"name": card["name"], **given})
     except ConfigError as error:

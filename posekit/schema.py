@@ -28,6 +28,8 @@ class KeypointSchema:
         sigmas: K OKS sigmas, or None if the dataset's authors published none.
         sigmas_source: where the sigmas come from; required if there are sigmas.
         upper_body: names that half-body augmentation counts as upper; empty switches it off.
+        meanings: pairs (keypoint, what it really is), where the name alone would mislead: MPII's
+            left_hip is the joint, COCO's is on the outside. Mapping between schemas goes by them.
 
     Raises:
         ConfigError: names not unique or not lower_snake, an unknown name in a pair, link or set,
@@ -41,6 +43,7 @@ class KeypointSchema:
     sigmas: tuple[float, ...] | None = None
     sigmas_source: str | None = None
     upper_body: tuple[str, ...] = ()
+    meanings: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -50,6 +53,8 @@ class KeypointSchema:
                 self.index(name, "skeleton")
         for name in self.upper_body:
             self.index(name, "upper_body")
+        for name, _ in self.meanings:
+            self.index(name, "meanings")
         self._check_sigmas()
 
     def __len__(self) -> int:
@@ -105,6 +110,7 @@ class KeypointSchema:
             "sigmas": None if self.sigmas is None else list(self.sigmas),
             "sigmas_source": self.sigmas_source,
             "upper_body": list(self.upper_body),
+            "meanings": [list(pair) for pair in self.meanings],
         }
 
     @classmethod
@@ -128,6 +134,7 @@ class KeypointSchema:
                 "sigmas": None if sigmas is None else tuple(float(s) for s in sigmas),
                 "sigmas_source": data.get("sigmas_source"),
                 "upper_body": tuple(data.get("upper_body") or ()),
+                "meanings": _pairs(data.get("meanings") or ()),
             }
             given = None if pairs is None else _pairs(pairs)
         except (KeyError, TypeError, ValueError) as error:

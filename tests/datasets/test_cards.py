@@ -129,6 +129,6 @@ def test_equal_numbered_names_mean_equal_points():
     for name in CARDS:
         schema: KeypointSchema = load_dataset_card(name).keypoint_schema
         for a, b in schema.flip_pairs:
-            if a.startswith("face_") and name != "ubody3d":
+            if a.startswith("face_"):
                 faces.setdefault(a, b)
                 assert faces[a] == b
