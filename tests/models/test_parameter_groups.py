@@ -33,6 +33,40 @@ def test_groups_of_vitpose_base_equal_the_reference_constructors(reference, make
     assert found == expected
 
 
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("name", "backbone", "counts", "decay"),
+    [
+        (
+            "base_plus",
+            {"name": "vitpose_base", "experts": {"width": 192}},
+            (17, 14, 16, 17, 17, 133),
+            0.75,
+        ),
+        ("large_single", {"name": "vitpose_large"}, (17,), 0.8),
+    ],
+)
+def test_groups_of_larger_models_have_the_reference_scales_and_sizes(
+    reference, make_spec, name, backbone, counts, decay
+):
+    golden = json.loads((reference / "optimizer" / "layer_decay.json").read_text())
+    summary = golden["summary"][name]
+    heads = {
+        f"set{i}": make_spec(k, "classic", (256, 192), channels=256) for i, k in enumerate(counts)
+    }
+    with torch.device("meta"):
+        model = build_model(backbone, heads)
+    found = {
+        (group["lr_scale"], group["weight_decay"]): sum(p.numel() for p in group["params"])
+        for group in parameter_groups(model, 5e-4, 0.1, decay)
+    }
+    expected = {
+        (summary["lr_mult_of_group"][key], summary["weight_decay_of_group"][key]): count
+        for key, count in summary["num_parameters_of_group"].items()
+    }
+    assert found == expected
+
+
 def test_without_layer_decay_there_are_two_groups_and_frozen_parameters_are_left_out(make_model):
     model = make_model()
     model.backbone.requires_grad_(False)
