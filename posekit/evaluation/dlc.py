@@ -32,18 +32,21 @@ def evaluate_dlc(
     )
     metrics |= {"mAP": average.metrics["AP"], "mAR": average.metrics["AR"]}
     shares = pck.evaluate_pck(
-        truth, predictions, schema, PckProtocol(thresholds=protocol.pck_thresholds)
+        truth,
+        predictions,
+        schema,
+        PckProtocol(thresholds=protocol.pck_thresholds, subset=protocol.subset),
     )
     metrics |= shares.metrics
     rmse = np.asarray([pts.mean(error[:, k]) for k in range(len(schema))])
     table = pts.keypoint_table(schema, RMSE=rmse)
     return Scores(
         metrics=metrics,
-        headline=protocol.headline or "RMSE",
+        headline="RMSE",
         per_keypoint={name: {**row, **shares.per_keypoint[name]} for name, row in table.items()},
         protocol=protocol_dict(protocol, schema),
         counts=pts.count(points),
-        lower_is_better=(protocol.headline or "RMSE").startswith("RMSE"),
+        lower_is_better=True,
     )
 
 
@@ -54,6 +57,7 @@ def _oks_protocol(schema: KeypointSchema, protocol: DlcProtocol) -> OksProtocol:
         nms="none",
         score="keypoint",
         detection_area="keypoints",
+        subset=protocol.subset,
     )
 
 

@@ -28,9 +28,12 @@ def evaluate_pck(
     metrics: dict[str, float] = {}
     tables: dict[str, np.ndarray] = {}
     members = pts.columns(schema, protocol.columns)
+    counts = pts.count(points)
     for name, normaliser in protocol.normalisers.items():
         length = pts.lengths(points, normaliser, protocol.short_below_px)
         error = pts.normalised(points, length, needed=False)
+        if (without := int((~(length > 0)).sum())) > 0:
+            counts[f"instances without a length for {name}"] = without
         for threshold in protocol.thresholds:
             share = pts.shares(pts.within(error, threshold), ~np.isnan(error))
             label = f"{name}@{threshold:g}"
@@ -39,15 +42,14 @@ def evaluate_pck(
             if threshold == protocol.thresholds[0]:
                 for column, channels in members.items():
                     metrics[f"{column} {name}"] = pts.mean(share[channels])
-    headline = protocol.headline or next(iter(metrics))
+    headline = next(iter(metrics))
     metrics.update(_pixel_metrics(points, protocol))
     return Scores(
         metrics=metrics,
         headline=headline,
         per_keypoint=pts.keypoint_table(schema, **tables),
         protocol=protocol_dict(protocol, schema),
-        counts=pts.count(points),
-        lower_is_better=headline == "EPE",
+        counts=counts,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from posekit.catalog import DatasetCard
@@ -23,6 +23,8 @@ from posekit.evaluation.protocol import (
     Protocol,
     WholeBodyProtocol,
 )
+
+_LOWER_IS_BETTER = ("NME", "FR@", "EPE", "RMSE")
 
 
 @dataclass(frozen=True)
@@ -87,4 +89,14 @@ def evaluate(
             f"evaluator '{evaluator.name}' needs a {evaluator.protocol_class.__name__}, found a "
             f"{type(chosen).__name__}"
         )
-    return evaluator.function(truth, predictions, card.keypoint_schema, chosen)
+    scores = evaluator.function(truth, predictions, card.keypoint_schema, chosen)
+    return _with_headline(scores, chosen.headline) if chosen.headline else scores
+
+
+def _with_headline(scores: Scores, headline: str) -> Scores:
+    if headline not in scores.metrics:
+        raise ConfigError(
+            f"protocol: headline '{headline}' is none of its metrics"
+            f"{nearest(headline, scores.metrics)} (metrics: {', '.join(scores.metrics)})"
+        )
+    return replace(scores, headline=headline, lower_is_better=headline.startswith(_LOWER_IS_BETTER))

@@ -90,6 +90,7 @@ def predict_split(
 ) -> Predictions:
     """Predict every box that the protocol names; arguments as `evaluate_model`.
 
+    The keypoints are the head's, whatever the split's schema.
     Cost: one forward pass a crop, two with flip test; each image is decoded once, as boxes are
     taken image by image.
     """
@@ -110,7 +111,8 @@ def predict_split(
         rows=rows,
         boxes=DetectedBoxes(_image_rows(index, wanted.image_id), wanted.box_xywh),
     )
-    points, scores = np.zeros(wanted.keypoints.shape), np.zeros(wanted.scores.shape)
+    num = len(model.head(head).schema)
+    points, scores = np.zeros((len(wanted), num, 2)), np.zeros((len(wanted), num))
     area = np.zeros(len(wanted))
     done = 0
     for batch in loader:

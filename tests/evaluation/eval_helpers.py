@@ -135,3 +135,10 @@ def make_schema(num: int, sigma: float | None = 0.05) -> KeypointSchema:
         sigmas=None if sigma is None else (sigma,) * num,
         sigmas_source=None if sigma is None else "made in the test",
     )
+
+
+def card_schema(schema: KeypointSchema) -> dict:
+    """The schema as a card writes it."""
+    keys = ("keypoints", "flip_pairs", "sigmas", "sigmas_source")
+    data = schema.to_dict()
+    return {key: data[key] for key in keys if data[key] is not None}

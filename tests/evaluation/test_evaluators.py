@@ -25,7 +25,7 @@ def card(evaluator: str, **protocol):
         "source": "made in the test",
         "licence": "none",
         "subject": "person",
-        "schema": {k: v for k, v in schema.to_dict().items() if k != "name"},
+        "schema": helpers.card_schema(schema),
         "adapter": "coco_json",
         "splits": {"val": {"annotations": "a.json"}},
         "evaluator": evaluator,
@@ -111,3 +111,40 @@ def test_settings_of_the_user_lie_over_the_card():
 def test_sigmas_need_a_source():
     with pytest.raises(ConfigError, match="sigmas without sigmas_source"):
         protocol_of(card("oks", sigmas=[0.1] * NUM))
+
+
+@pytest.mark.parametrize("name", EVALUATORS)
+def test_the_headline_can_be_chosen(name):
+    truth, predictions = problem()
+    last = list(evaluate(card(name), truth, predictions).metrics)[-1]
+    scores = evaluate(card(name, headline=last), truth, predictions)
+    assert scores.headline == last
+    with pytest.raises(ConfigError, match=r"headline 'APP' is none of its metrics"):
+        evaluate(card(name, headline="APP"), truth, predictions)
+
+
+def test_a_headline_that_is_an_error_is_better_when_lower():
+    truth, predictions = problem()
+    assert evaluate(card("auc_epe", headline="EPE"), truth, predictions).lower_is_better
+    assert not evaluate(card("nme", headline="AUC@0.10"), truth, predictions).lower_is_better
+
+
+@pytest.mark.parametrize("name", EVALUATORS)
+def test_a_subset_is_scored_alone(name):
+    truth, predictions = problem()
+    chosen = np.arange(9) < 5
+    truth = replace(truth, extras={**truth.extras, "blur": chosen.astype(float)})
+    points = np.where(chosen[:, None, None], truth.keypoints, predictions.keypoints + 40)
+    predictions = replace(predictions, keypoints=points.astype(np.float64))
+    whole = evaluate(card(name), truth, predictions)
+    part = evaluate(card(name, subset="blur"), truth, predictions)
+    assert part.counts["instances"] == 5
+    assert part.value < whole.value if part.lower_is_better else part.value > whole.value
+
+
+def test_instances_without_a_length_are_counted():
+    truth, predictions = problem()
+    box = np.array(truth.box_xywh)
+    box[2] = np.nan
+    scores = evaluate(card("pck"), replace(truth, box_xywh=box), predictions)
+    assert scores.counts["instances without a length for PCK"] == 1

@@ -92,7 +92,7 @@ def make_index(folder, instances, **card):
         "source": "made in the test",
         "licence": "none",
         "subject": "person",
-        "schema": {k: v for k, v in SCHEMA.to_dict().items() if k != "name"},
+        "schema": helpers.card_schema(SCHEMA),
         "adapter": "coco_json",
         "splits": {"val": {"annotations": "a.json"}},
         "evaluator": "pck",

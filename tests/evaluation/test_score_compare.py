@@ -51,7 +51,7 @@ def make_index(folder, evaluator="oks", protocol=None, extras=None):
         "source": "made in the test",
         "licence": "none",
         "subject": "person",
-        "schema": {k: v for k, v in schema.to_dict().items() if k != "name"},
+        "schema": helpers.card_schema(schema),
         "adapter": "coco_json",
         "splits": {"val": {"annotations": "a.json"}},
         "evaluator": evaluator,
