@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -62,8 +64,16 @@ def _as_it_is(item: Any) -> Any:
 
 
 def _start_worker(_: int) -> None:
-    """One thread, and no reaction to Ctrl-C or SIGTERM: the main process ends its workers."""
+    """Use one thread, leave Ctrl-C to the main process, and end quietly.
+
+    A terminal's Ctrl-C and a batch system's SIGTERM reach the workers too, while the main process
+    still wants to save. The first is ignored; the second ends a worker as if it were done, which
+    does not interrupt the main process. (To ignore it would hang the main process at its own end,
+    which waits for the workers that it terminated.) A worker leaves without C++ clean-up, which
+    aborts now and then in spawned processes.
+    """
     torch.set_num_threads(1)
     use_one_thread()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    atexit.register(os._exit, 0)

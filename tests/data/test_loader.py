@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import pickle
+import signal
 from itertools import islice
 
 import numpy as np
@@ -255,3 +258,15 @@ def test_batches_move_between_devices_whole(data):
     batch = MixedLoader(data, sampler_of(data)).batch(0)
     assert_equal(batch.to("cpu"), batch)
     assert batch.to("meta").parts[0].groups[0].points.device.type == "meta"
+
+
+def test_a_terminated_worker_ends_quietly_and_ctrl_c_is_the_main_process_business(data):
+    batches = MixedLoader(data, sampler_of(data), workers=1).batches()
+    next(batches)
+    [worker] = multiprocessing.active_children()
+    os.kill(worker.pid, signal.SIGINT)
+    next(batches)
+    os.kill(worker.pid, signal.SIGTERM)
+    worker.join(timeout=20)
+    assert worker.exitcode == 0
+    batches.close()
