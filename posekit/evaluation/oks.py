@@ -80,6 +80,9 @@ def evaluate_oks(
     problem = prepare(truth, predictions, schema, protocol)
     result, matches = solve(problem, protocol)
     scores = _scores(problem, matches, numbers(result), schema, protocol)
+    derived = int((~np.asarray(truth.has_box, dtype=bool)).sum())
+    if derived and not protocol.use_area:
+        scores.counts["areas from keypoint extents (no annotated box)"] = derived
     return replace(scores, per_category=_by_category(problem, result))
 
 
@@ -233,6 +236,10 @@ def _engine_truth(
         counted = labelled.any(axis=1)
     else:
         counted = _extra(truth, protocol.labelled_by) != 0
+    if protocol.subset:
+        # Whoever is not in the subset is ignored: neither found nor missed.
+        chosen = _extra(truth, protocol.subset)
+        counted &= np.isfinite(chosen) & (chosen != 0)
     return OksTruth(
         image=np.searchsorted(images, truth.image_id[truth.image_index]),
         category=np.searchsorted(categories, truth.category_id),

@@ -185,6 +185,13 @@ def test_missing_areas_are_an_error_that_names_the_setting():
     assert evaluate_oks(truth, predictions, schema, OksProtocol(use_area=False)).value > 0.99
 
 
+def test_boxes_that_were_derived_from_keypoints_are_told():
+    truth, predictions, schema = small()
+    derived = replace(truth, has_box=np.arange(len(truth)) > 1)
+    scores = evaluate_oks(derived, predictions, schema, OksProtocol(use_area=False))
+    assert scores.counts["areas from keypoint extents (no annotated box)"] == 2
+
+
 def test_predictions_of_unknown_images_are_refused():
     truth, predictions, schema = small()
     moved = replace(predictions, image_id=predictions.image_id + 3)

@@ -78,9 +78,9 @@ def test_pckh_is_the_share_of_all_points_but_those_left_out(seed):
 
 def test_the_area_under_the_curve_equals_a_fine_integration():
     values = np.asarray([0.01, 0.03, 0.03, 0.08, 0.5])
-    grid = (np.arange(100_000) + 0.5) / 100_000 * 0.1
+    grid = (np.arange(10_000) + 0.5) / 10_000 * 0.1
     curve = [(values <= e).mean() for e in grid]
-    assert area_under_curve(values, 0.1) == pytest.approx(np.mean(curve), abs=1e-4)
+    assert area_under_curve(values, 0.1) == pytest.approx(np.mean(curve), abs=1e-3)
 
 
 def test_nme_has_a_number_for_every_subset():
