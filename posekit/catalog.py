@@ -242,7 +242,6 @@ class _SchemaFile(Strict):
 def _read_schema(card: dict[str, Any], where: str) -> KeypointSchema:
     keys = validate(_SchemaFile, {k: card[k] for k in ("schema",) if k in card}, where).keys
     given = keys.model_dump(exclude_unset=True)
-    given["meanings"] = list(keys.meanings.items())
     try:
         return KeypointSchema.from_dict({"name": card["name"], **given})
     except ConfigError as error:

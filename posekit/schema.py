@@ -110,7 +110,7 @@ class KeypointSchema:
             "sigmas": None if self.sigmas is None else list(self.sigmas),
             "sigmas_source": self.sigmas_source,
             "upper_body": list(self.upper_body),
-            "meanings": [list(pair) for pair in self.meanings],
+            "meanings": dict(self.meanings),
         }
 
     @classmethod
@@ -134,7 +134,7 @@ class KeypointSchema:
                 "sigmas": None if sigmas is None else tuple(float(s) for s in sigmas),
                 "sigmas_source": data.get("sigmas_source"),
                 "upper_body": tuple(data.get("upper_body") or ()),
-                "meanings": _pairs(data.get("meanings") or ()),
+                "meanings": _pairs(list(dict(data.get("meanings") or {}).items())),
             }
             given = None if pairs is None else _pairs(pairs)
         except (KeyError, TypeError, ValueError) as error:

@@ -148,3 +148,10 @@ def test_a_head_card_needs_kinds(own):
         ConfigError, match=r"mine\.yaml: key 'codec': expected a mapping with the key"
     ):
         load_head_card("mine")
+
+
+def test_a_schema_written_out_is_a_valid_card_s_schema():
+    schema = {"keypoints": ["nose", "left_eye", "right_eye"], "meanings": {"nose": "snout"}}
+    first = card(schema=schema).keypoint_schema
+    assert first.meanings == (("nose", "snout"),)
+    assert card(schema=first.to_dict()).keypoint_schema == first

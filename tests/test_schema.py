@@ -55,6 +55,7 @@ def test_a_schema_survives_its_plain_form():
         sigmas=(0.1,) * 5,
         sigmas_source="made up for the test",
         upper_body=("nose",),
+        meanings=(("nose", "snout"),),
     )
     assert KeypointSchema.from_dict(toy.to_dict()) == toy
 
@@ -79,6 +80,7 @@ def test_no_flip_pairs_at_all_survive_the_plain_form():
         ),
         ({"skeleton": (("nose", "tail"),)}, r"skeleton names the unknown keypoint 'tail'"),
         ({"upper_body": ("tail",)}, r"upper_body names the unknown keypoint 'tail'"),
+        ({"meanings": (("tail", "tail_base"),)}, r"meanings names the unknown keypoint 'tail'"),
         ({"sigmas": (0.1,)}, r"1 sigmas for 5 keypoints"),
         ({"sigmas": (0.1,) * 4 + (0.0,), "sigmas_source": "x"}, r"positive and finite"),
         ({"sigmas": (0.1,) * 4 + (float("nan"),), "sigmas_source": "x"}, r"positive and finite"),

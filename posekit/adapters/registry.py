@@ -31,6 +31,7 @@ BUILT_IN = {
         "lsp_mat",
         "mpii_json",
         "pts_folder",
+        "sleap",
         "wflw_txt",
         "yolo_pose",
     )
