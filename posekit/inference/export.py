@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from posekit import __version__
 from posekit.errors import CheckpointError, PosekitError
 from posekit.inference.predictor import Predictor
+from posekit.inference.results import Poses
 from posekit.inference.runtime import FORMAT, METADATA_KEY, RuntimePredictor
 from posekit.models import PoseModel
 
 LIMIT_PX = 0.1
-_SURE = 0.05
+_MOST_SCORE_DRIFT = 0.01
+_ROUNDING = 2e-5
 Sample = tuple[np.ndarray, np.ndarray]
 
 
@@ -38,13 +40,15 @@ class Parity:
         drift_px: largest distance between a keypoint of the one and of the other, in image pixels.
         head, keypoint: where it is.
         compared: keypoints compared.
-        score_drift: largest difference of scores.
+        unstable: keypoints left out because rounding alone moves them (flat maps have no peak).
+        score_drift: largest difference of scores, over all keypoints.
     """
 
     drift_px: float
     head: str
     keypoint: str
     compared: int
+    unstable: int
     score_drift: float
 
 
@@ -94,16 +98,17 @@ def export_onnx(
     Normalisation and decoding are part of the graph; the number of crops is free. The metadata
     hold what a user of the file must know (see RuntimePredictor). After writing, the file predicts
     sample images through the whole path (image, box, crop, keypoints in the image) and is kept
-    only if no keypoint is further than `limit_px` from the model's own answer.
+    only if no keypoint is further than `limit_px` from the model's own answer and no score differs
+    by more than 0.01.
 
     Args:
         predictor: the model, with its crop rules; its flip test is not exported.
         file: the file to write, usually ending in .onnx.
         head: as in `Predictor.predict`; "all" needs heads that share crops and no experts.
         limit_px: largest drift allowed, in pixels of the sample images.
-        samples: images uint8 (H, W, 3) RGB with boxes (N, 4) to compare on; generated patterns if
-            left out. Keypoints that the model gives no score are compared only if there are no
-            others.
+        samples: images uint8 (H, W, 3) RGB with boxes (N, 4) to compare on, best of what the
+            model was made for; generated patterns if left out. Keypoints that rounding alone moves
+            are not compared, their scores are.
 
     Raises:
         ParityError: the drift is above the limit; no file is left behind.
@@ -123,7 +128,19 @@ def export_onnx(
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         _write(predictor, heads, draft)
-        parity = measure_parity(predictor, draft, heads, samples or sample_patterns())
+        parity = measure_parity(
+            predictor, draft, heads, samples or sample_patterns(), limit_px=limit_px
+        )
+        if not parity.compared:
+            raise ParityError(
+                f"{file}: the model's maps are flat on the samples, so that no keypoint can be "
+                "compared; nothing was written, give sample images of what the model was made for"
+            )
+        if not parity.score_drift <= _MOST_SCORE_DRIFT:
+            raise ParityError(
+                f"{file}: the exported model's scores differ by {parity.score_drift:.3g} from the "
+                f"model's, the limit is {_MOST_SCORE_DRIFT:g}; nothing was written"
+            )
         if not parity.drift_px <= limit_px:
             raise ParityError(
                 f"{file}: the exported model puts '{parity.keypoint}' of head '{parity.head}' "
@@ -138,35 +155,62 @@ def export_onnx(
     return ExportDone(file, heads, file.stat().st_size / 2**20, parity, limit_px)
 
 
+class _Shaken(Predictor):
+    """A predictor whose maps carry as much noise as another order of the same sums makes."""
+
+    def maps(self, images: Tensor, heads: Sequence[str]) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(len(images))
+        shaken = {}
+        for name, heat in super().maps(images, heads).items():
+            noise = torch.randn(heat.shape, generator=generator).to(heat.device)
+            shaken[name] = heat * (1 + _ROUNDING * noise)
+        return shaken
+
+
 def measure_parity(
-    predictor: Predictor, file: Path, heads: Sequence[str], samples: Sequence[Sample]
+    predictor: Predictor,
+    file: Path,
+    heads: Sequence[str],
+    samples: Sequence[Sample],
+    *,
+    limit_px: float = LIMIT_PX,
 ) -> Parity:
-    """Compare an exported file with its model on whole images; batches of 1 and of more."""
+    """Compare an exported file with its model on whole images; batches of 1 and of more.
+
+    A keypoint that noise of the size of rounding moves by a tenth of the limit is not compared.
+    """
     runtime = RuntimePredictor(file, batch_size=3)
     model = Predictor(predictor.model, predictor.boxes, device=predictor.device)
-    worst = Parity(0.0, heads[0], "", 0, 0.0)
+    shaken = _Shaken(predictor.model, predictor.boxes, device=predictor.device)
+    worst = Parity(0.0, heads[0], "", 0, 0, 0.0)
     for name in heads:
-        schema = model.model.head(name).schema
         ours = [model.predict(image, boxes, head=name) for image, boxes in samples]
+        moved = [shaken.predict(image, boxes, head=name) for image, boxes in samples]
         theirs = [runtime.predict(image, boxes, head=name) for image, boxes in samples]
-        scores = np.concatenate([poses.scores for poses in ours])
-        other = np.concatenate([poses.scores for poses in theirs])
-        a = np.concatenate([poses.keypoints for poses in ours])
-        b = np.concatenate([poses.keypoints for poses in theirs])
-        distance = np.linalg.norm(a - b, axis=2)
-        compared = scores >= _SURE if (scores >= _SURE).any() else np.ones_like(scores, dtype=bool)
-        distance = np.where(compared, np.nan_to_num(distance, nan=np.inf), 0.0)
-        row, k = np.unravel_index(int(distance.argmax()), distance.shape)
-        drift = float(distance[row, k])
+        stable = _distances(ours, moved) <= limit_px / 10 if limit_px > 0 else np.array(True)
+        distance = _distances(ours, theirs)
+        stable = np.broadcast_to(stable, distance.shape)
+        row, k = np.unravel_index(int(np.where(stable, distance, -1.0).argmax()), distance.shape)
+        drift = float(distance[row, k]) if stable.any() else 0.0
+        pairs = zip(ours, theirs, strict=True)
+        scores = max(float(np.abs(a.scores - b.scores).max(initial=0.0)) for a, b in pairs)
         farther = drift > worst.drift_px or not worst.keypoint
         worst = Parity(
             drift_px=max(drift, worst.drift_px),
             head=name if farther else worst.head,
-            keypoint=schema.keypoints[int(k)] if farther else worst.keypoint,
-            compared=worst.compared + int(compared.sum()),
-            score_drift=max(worst.score_drift, float(np.abs(scores - other).max())),
+            keypoint=ours[0].schema.keypoints[int(k)] if farther else worst.keypoint,
+            compared=worst.compared + int(stable.sum()),
+            unstable=worst.unstable + int((~stable).sum()),
+            score_drift=max(worst.score_drift, scores),
         )
     return worst
+
+
+def _distances(first: Sequence[Poses], second: Sequence[Poses]) -> np.ndarray:
+    """float64 (N, K): how far apart the same keypoints are; infinite where one is not a number."""
+    a = np.concatenate([poses.keypoints for poses in first])
+    b = np.concatenate([poses.keypoints for poses in second])
+    return np.nan_to_num(np.linalg.norm(a - b, axis=2), nan=np.inf)
 
 
 def sample_patterns(count: int = 4) -> list[Sample]:

@@ -253,8 +253,8 @@ class Predictor:
         """
         with torch.inference_mode():
             images = self.model.normalise(torch.from_numpy(crops).to(self.device))
-            maps = self._maps(images, heads)
-            mirrored = self._maps(images.flip(-1), heads) if self.flip_test else {}
+            maps = self.maps(images, heads)
+            mirrored = self.maps(images.flip(-1), heads) if self.flip_test else {}
             answers = {}
             for name in heads:
                 head = self.model.head(name)
@@ -266,7 +266,8 @@ class Predictor:
                 answers[name] = points.cpu().numpy(), scores.cpu().numpy()
         return answers
 
-    def _maps(self, images: Tensor, heads: Sequence[str]) -> dict[str, Tensor]:
+    def maps(self, images: Tensor, heads: Sequence[str]) -> dict[str, Tensor]:
+        """Give each head's heatmaps for normalised images (B, 3, h, w), in one backbone pass."""
         features = self.model.features(images, [(heads[0], slice(0, len(images)))])
         return {
             name: self.model.head(name).codec.to_heatmap(self.model.run_head(name, features))

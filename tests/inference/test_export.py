@@ -15,7 +15,13 @@ from inference_helpers import SCHEMA_A, SCHEMA_B, head
 from posekit.catalog import BoxCard
 from posekit.codecs import crop_matrices, crop_size_for, inverse_crop_matrices
 from posekit.errors import CheckpointError, PosekitError, PredictionError
-from posekit.inference.export import ParityError, export_onnx, measure_parity, sample_patterns
+from posekit.inference.export import (
+    Parity,
+    ParityError,
+    export_onnx,
+    measure_parity,
+    sample_patterns,
+)
 from posekit.inference.predictor import Predictor
 from posekit.inference.runtime import RuntimePredictor, crop_geometry
 
@@ -138,6 +144,26 @@ def test_heads_with_other_crops_or_experts_cannot_share_a_file(make_model, tmp_p
     experts = make_model(experts={"width": 8})
     with pytest.raises(CheckpointError, match="have experts"):
         export_onnx(Predictor(experts, device="cpu"), tmp_path / "m.onnx", head="all")
+
+
+@pytest.mark.parametrize(
+    ("parity", "message"),
+    [
+        (Parity(0.0, "a", "nose", 0, 12, 0.0), "maps are flat on the samples"),
+        (Parity(0.0, "a", "nose", 9, 0, 0.2), "scores differ by 0.2"),
+        (Parity(float("inf"), "a", "nose", 9, 0, 0.0), r"'nose' of head 'a' inf px"),
+    ],
+)
+def test_what_cannot_be_compared_or_differs_is_not_kept(
+    make_model, tmp_path, monkeypatch, parity, message
+):
+    module = "posekit.inference.export"
+    monkeypatch.setattr(f"{module}._require", lambda *names: None)
+    monkeypatch.setattr(f"{module}._write", lambda _predictor, _heads, file: file.write_bytes(b"x"))
+    monkeypatch.setattr(f"{module}.measure_parity", lambda *_args, **_settings: parity)
+    with pytest.raises(ParityError, match=message):
+        export_onnx(Predictor(make_model(), device="cpu"), tmp_path / "m.onnx", head="a")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_extra_is_named(make_model, tmp_path, monkeypatch):
