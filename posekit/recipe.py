@@ -13,7 +13,7 @@ from posekit.augmentation import AugmentationConfig
 from posekit.catalog import find, read_with_extends
 from posekit.config import Strict, apply_overrides, validate
 from posekit.errors import ConfigError
-from posekit.model_config import BackboneConfig
+from posekit.model_config import BackboneConfig, FreezeConfig
 
 
 class HeadRecipe(Strict):
@@ -148,6 +148,8 @@ class Training(Strict):
             mixed batch (protocols of the official code, for parity).
         seed: key of every random draw of the run.
         init: checkpoint file whose weights the run starts from.
+        log_every, save_every, evaluate_every: in steps; 0 evaluates at the end only.
+        tensorboard: also write curves for TensorBoard (extra `tensorboard`).
     """
 
     epochs: float | None = Field(None, gt=0)
@@ -162,6 +164,7 @@ class Training(Strict):
     log_every: int = Field(20, ge=1)
     save_every: int = Field(500, ge=1)
     evaluate_every: int = Field(0, ge=0)
+    tensorboard: bool = False
 
     @model_validator(mode="after")
     def _one_length(self) -> Training:
@@ -181,14 +184,16 @@ class Recipe(Strict):
     """What a training run is: backbone x (dataset, head)s x mixture x schedule.
 
     Attributes:
+        freeze: parts of the model that do not train.
         data_root: folder that holds the datasets' folders.
-        out: run folder.
+        out: run folder; runs/NAME if left out.
     """
 
     name: str
     notes: str = ""
     backbone: BackboneConfig
     heads: dict[str, HeadRecipe]
+    freeze: FreezeConfig = FreezeConfig()
     data_root: str = "data"
     out: str = ""
     data: Data = Data()

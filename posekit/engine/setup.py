@@ -11,6 +11,7 @@ from posekit.catalog import DatasetCard, load_dataset_card, load_head_card
 from posekit.data.index import PoseIndex, build_index
 from posekit.errors import ConfigError
 from posekit.models import HeadSpec, PoseModel, build_model, load_into
+from posekit.models.freeze import freeze
 from posekit.recipe import HeadRecipe, Recipe
 from posekit.training.losses import PointLoss, build_loss
 
@@ -70,6 +71,7 @@ def build_run_model(recipe: Recipe, heads: dict[str, HeadSetup]) -> PoseModel:
         model = build_model(recipe.backbone, {name: head.spec for name, head in heads.items()})
     if recipe.training.init:
         load_into(model, recipe.training.init)
+    freeze(model, recipe.freeze)
     return model
 
 

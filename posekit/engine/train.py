@@ -25,6 +25,7 @@ from posekit.training.events import HeadResult, Listener, Silent
 from posekit.training.loop import Evaluate, Trainer, TrainingSet, build_accelerator
 from posekit.training.run_folder import RunFolder
 from posekit.training.schedule import run_length
+from posekit.training.tensorboard import TensorBoardListener
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,10 @@ def train(
     run = _prepare(recipe, listener or Silent())
     folder = RunFolder(run_folder_of(recipe), recipe)
     evaluator = RunEvaluator(recipe, run.heads) if evaluate else None
-    trainer = run.trainer(folder, evaluator.head_results if evaluator else None)
     state = folder.start(resume) if run.accelerator.is_main_process else None
+    if recipe.training.tensorboard and run.accelerator.is_main_process:
+        run.listener = TensorBoardListener(folder.path, run.listener)
+    trainer = run.trainer(folder, evaluator.head_results if evaluator else None)
     run.accelerator.wait_for_everyone()
     if resume and not run.accelerator.is_main_process:
         state = folder.start(resume)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
 from timm.utils import ModelEmaV3
 from torch import Tensor
 
@@ -274,7 +275,11 @@ def build_accelerator(precision: str) -> Accelerator:
     if state and state.get("_mixed_precision") != mixed:
         # accelerate keeps one precision a process; a second run in it may want another.
         AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=mixed, step_scheduler_with_optimizer=False)
+    # A micro-batch may hold no sample of some head, whose parameters then get no gradient.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(
+        mixed_precision=mixed, step_scheduler_with_optimizer=False, kwargs_handlers=[unused]
+    )
 
 
 def _choose_attention(model: PoseModel, device: torch.device) -> None:

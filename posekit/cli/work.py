@@ -1,34 +1,13 @@
-"""Every command, each a thin call; `posekit --help` lists them."""
+"""Commands that train and evaluate: quickstart, train, eval, score, compare."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from posekit.errors import ConfigError, PosekitError
-
-app = typer.Typer(
-    name="posekit",
-    help="Keypoints: one shared backbone, many datasets, a head and an evaluator for each.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    add_completion=False,
-)
-datasets_app = typer.Typer(help="Datasets: cards, checks, conversion.", no_args_is_help=True)
-app.add_typer(datasets_app, name="datasets")
-
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Argument(help="key.path=value settings, e.g. data_root=DIR out=DIR training.steps=100"),
-]
+from posekit.cli.base import Json, Settings, app, emit, make_console
 
 
 @app.command()
@@ -42,11 +21,11 @@ def quickstart(
     from posekit.console import ProgressListener, quickstart_parts  # noqa: PLC0415
     from posekit.engine.quickstart import run_quickstart  # noqa: PLC0415
 
-    console = _console(as_json)
+    console = make_console(as_json)
     done = run_quickstart(
         out, settings or [], resume=resume, listener=ProgressListener(console), say=console.print
     )
-    _emit(done.to_dict(), as_json)
+    emit(done.to_dict(), as_json)
     for part in quickstart_parts(done):
         console.print(part, soft_wrap=isinstance(part, str), highlight=False)
     if not done.complete:
@@ -72,10 +51,10 @@ def train(
     from posekit import engine  # noqa: PLC0415
     from posekit.console import ProgressListener, comparison_table, plan_tables  # noqa: PLC0415
 
-    console = _console(as_json)
+    console = make_console(as_json)
     if plan:
         planned = engine.plan(recipe, settings or [])
-        _emit(planned.to_dict(), as_json)
+        emit(planned.to_dict(), as_json)
         for part in plan_tables(planned):
             console.print(part)
         return
@@ -86,7 +65,7 @@ def train(
     if alone:
         engine.train_alone(done.folder, listener=listener)
     compared = engine.compare_heads(done.folder)
-    _emit({"folder": str(done.folder), "heads": compared}, as_json)
+    emit({"folder": str(done.folder), "heads": compared}, as_json)
     console.print(comparison_table(f"Heads of {done.folder}", compared))
     console.print(f"Report: {done.folder / 'report.html'}")
 
@@ -109,64 +88,54 @@ def evaluate(
     from posekit.config import apply_overrides  # noqa: PLC0415
     from posekit.console import metrics_table  # noqa: PLC0415
 
-    console = _console(as_json)
+    console = make_console(as_json)
     given = settings or []
     protocol = apply_overrides({}, [s for s in given if s.startswith("protocol.")])
     rest = [s for s in given if not s.startswith("protocol.")]
     results = engine.evaluate_run(
         model, only=head or None, settings=protocol.get("protocol"), overrides=rest
     )
-    _emit({name: result.metrics for name, result in results.items()}, as_json)
+    emit({name: result.metrics for name, result in results.items()}, as_json)
     for name, result in results.items():
         console.print(metrics_table(name, result.metrics))
 
 
-@datasets_app.command("list")
-def datasets_list(as_json: Json = False) -> None:
-    """List the datasets that posekit has a card for."""
-    from posekit.catalog import available, load_dataset_card  # noqa: PLC0415
-    from posekit.console import rows_table  # noqa: PLC0415
+@app.command()
+def score(
+    predictions: Annotated[Path, typer.Argument(help="Predictions file (official format).")],
+    dataset: Annotated[str, typer.Option(help="Name or path of the dataset's card.")],
+    split: Annotated[str, typer.Option(help="Split that the predictions are for.")],
+    root: Annotated[Path, typer.Option(help="The dataset's folder.")],
+    verify: Annotated[bool, typer.Option("--verify", help="Run the reference beside it.")] = False,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Score a predictions file by a dataset's official protocol, without any model."""
+    from posekit.catalog import load_dataset_card  # noqa: PLC0415
+    from posekit.config import apply_overrides  # noqa: PLC0415
+    from posekit.data.index import build_index  # noqa: PLC0415
+    from posekit.evaluation.score import score_file  # noqa: PLC0415
 
-    cards = [load_dataset_card(name) for name in available("datasets")]
-    columns = ["name", "subject", "keypoints", "evaluator", "splits", "licence"]
-    rows = [
-        [c.name, c.subject, len(c.keypoint_schema), c.evaluator, ", ".join(c.splits), c.licence]
-        for c in cards
-    ]
-    _emit([dict(zip(columns, row, strict=True)) for row in rows], as_json)
-    _console(as_json).print(rows_table("Datasets", columns, rows))
-
-
-def main() -> None:
-    """Run the command line: exit code 0 done, 1 the work found a problem, 2 wrong usage."""
-    try:
-        app(standalone_mode=True)
-    except ConfigError as error:
-        _say_error(error)
-        sys.exit(2)
-    except PosekitError as error:
-        _say_error(error)
-        sys.exit(1)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    index = build_index(load_dataset_card(dataset), root, split)
+    protocol = apply_overrides({}, settings or []).get("protocol")
+    done = score_file(predictions, index, settings=protocol, verify=verify)
+    emit({**done.scores.to_dict(), "reference": done.reference, "notes": done.notes}, as_json)
+    make_console(as_json).print(done.text(), highlight=False)
+    if verify and not done.agrees:
+        raise typer.Exit(1)
 
 
-def _say_error(error: PosekitError) -> None:
-    Console(stderr=True).print(
-        f"posekit: {error}", style="red", highlight=False, soft_wrap=True, markup=False
-    )
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Also set numbers of different protocols side by side.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Set several runs side by side, head by head; refuses numbers of different protocols."""
+    from posekit.evaluation.compare import compare_runs  # noqa: PLC0415
 
-
-def _console(as_json: bool) -> Console:
-    """Give the console for people: standard output, or standard error beside JSON."""
-    return Console(stderr=as_json)
-
-
-def _emit(data: Any, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(data, default=str))
-
-
-if __name__ == "__main__":
-    main()
+    compared = compare_runs(runs, allow_differences=anyway)
+    emit(compared.to_dict(), as_json)
+    make_console(as_json).print(compared.text(), highlight=False)

@@ -1,0 +1,35 @@
+"""Every command, each a thin call; `posekit --help` lists them."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rich.console import Console
+
+from posekit.cli import data, use, work
+from posekit.cli.base import app
+from posekit.errors import ConfigError, PosekitError
+
+__all__ = ["data", "main", "use", "work"]
+
+
+def main() -> None:
+    """Run the command line: exit code 0 done, 1 the work found a problem, 2 wrong usage."""
+    try:
+        app(standalone_mode=True)
+    except ConfigError as error:
+        _say_error(error)
+        sys.exit(2)
+    except PosekitError as error:
+        _say_error(error)
+        sys.exit(1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _say_error(error: PosekitError) -> None:
+    Console(stderr=True).print(
+        f"posekit: {error}", style="red", highlight=False, soft_wrap=True, markup=False
+    )

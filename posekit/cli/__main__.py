@@ -1,0 +1,5 @@
+"""`python -m posekit.cli`, for launchers such as torchrun."""
+
+from posekit.cli import main
+
+main()

@@ -1,0 +1,39 @@
+"""What all commands share: the apps, options, output for people and for machines."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    name="posekit",
+    help="Keypoints: one shared backbone, many datasets, a head and an evaluator for each.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+datasets_app = typer.Typer(help="Datasets: cards, checks, conversion.", no_args_is_help=True)
+app.add_typer(datasets_app, name="datasets")
+
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(help="key.path=value settings, e.g. data_root=DIR out=DIR training.steps=100"),
+]
+schema_app = typer.Typer(help="Schemas: how two relate.", no_args_is_help=True)
+app.add_typer(schema_app, name="schema")
+
+
+def make_console(as_json: bool) -> Console:
+    """Give the console for people: standard output, or standard error beside JSON."""
+    return Console(stderr=as_json)
+
+
+def emit(data: Any, as_json: bool) -> None:
+    """Print data as JSON on standard output, if it is wanted."""
+    if as_json:
+        typer.echo(json.dumps(data, default=str))

@@ -1,0 +1,119 @@
+"""Commands about data: datasets list, datasets show, datasets convert, schema diff, view."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from posekit.cli.base import Json, app, datasets_app, emit, make_console, schema_app
+
+
+@datasets_app.command("list")
+def datasets_list(as_json: Json = False) -> None:
+    """List the datasets that posekit has a card for."""
+    from posekit.catalog import available, load_dataset_card  # noqa: PLC0415
+    from posekit.console import rows_table  # noqa: PLC0415
+
+    cards = [load_dataset_card(name) for name in available("datasets")]
+    columns = ["name", "subject", "keypoints", "evaluator", "splits", "licence"]
+    rows = [
+        [c.name, c.subject, len(c.keypoint_schema), c.evaluator, ", ".join(c.splits), c.licence]
+        for c in cards
+    ]
+    emit([dict(zip(columns, row, strict=True)) for row in rows], as_json)
+    make_console(as_json).print(rows_table("Datasets", columns, rows))
+
+
+@datasets_app.command("show")
+def datasets_show(
+    name: Annotated[str, typer.Argument(help="Name or path of a dataset's card.")],
+    as_json: Json = False,
+) -> None:
+    """Show a dataset's card: source, licence, files of each split, keypoints and flip pairs."""
+    from posekit.catalog import load_dataset_card  # noqa: PLC0415
+    from posekit.console import rows_table  # noqa: PLC0415
+
+    card = load_dataset_card(name)
+    schema = card.keypoint_schema
+    plain = card.model_dump(mode="json", exclude={"keypoint_schema"})
+    emit({**plain, "schema": schema.to_dict()}, as_json)
+    console = make_console(as_json)
+    for key in ("title", "subject", "source", "licence", "adapter", "evaluator", "folder", "notes"):
+        if plain[key]:
+            console.print(f"{key:10} {plain[key]}", highlight=False, soft_wrap=True)
+    files = [[s.name, s.annotations, s.images] for s in card.splits.values()]
+    console.print(rows_table("Files below the folder", ["split", "annotations", "images"], files))
+    mirror = schema.flip_indices
+    points = [
+        [i, point, schema.keypoints[mirror[i]], schema.sigmas[i] if schema.sigmas else "-"]
+        for i, point in enumerate(schema.keypoints)
+    ]
+    columns = ["channel", "keypoint", "in the mirror", "OKS sigma"]
+    console.print(rows_table(f"{len(schema)} keypoints", columns, points))
+
+
+@datasets_app.command("convert")
+def datasets_convert(
+    name: Annotated[str, typer.Argument(help="Name or path of a dataset's card.")],
+    split: Annotated[str, typer.Option(help="Split to convert.")],
+    root: Annotated[Path, typer.Option(help="The dataset's folder.")],
+    out: Annotated[Path, typer.Option(help="COCO-style file to write, inside the folder.")],
+) -> None:
+    """Write a split of any readable dataset as one COCO-style JSON file, images by reference."""
+    from posekit.adapters.registry import get_adapter  # noqa: PLC0415
+    from posekit.adapters.write_coco import write_coco  # noqa: PLC0415
+    from posekit.catalog import load_dataset_card  # noqa: PLC0415
+
+    card = load_dataset_card(name)
+    read = get_adapter(card)
+    instances = read(root, card.split(split), card.keypoint_schema)
+    written = write_coco(out, instances, card.keypoint_schema)
+    make_console(False).print(f"Wrote {out}; split of a card: {written.model_dump(mode='json')}")
+
+
+@schema_app.command("diff")
+def schema_diff(
+    a: Annotated[str, typer.Argument(help="Dataset card.")],
+    b: Annotated[str, typer.Argument(help="Dataset card.")],
+    as_json: Json = False,
+) -> None:
+    """Say how the keypoints of two datasets relate: same, synonym, near, or only in one."""
+    import dataclasses  # noqa: PLC0415
+
+    from posekit.catalog import load_dataset_card  # noqa: PLC0415
+    from posekit.console import rows_table  # noqa: PLC0415
+    from posekit.schema_map import diff_schemas  # noqa: PLC0415
+
+    found = diff_schemas(*(load_dataset_card(name).keypoint_schema for name in (a, b)))
+    emit(dataclasses.asdict(found), as_json)
+    rows: list[list[object]] = [
+        [relation, *pair]
+        for relation in ("same", "synonyms", "near")
+        for pair in getattr(found, relation)
+    ]
+    rows += [[f"only in {a}", point, "-"] for point in found.only_a]
+    rows += [[f"only in {b}", "-", point] for point in found.only_b]
+    console = make_console(as_json)
+    console.print(rows_table(f"{a} and {b}", ["relation", a, b], rows))
+    if found.flip_conflicts:
+        console.print(f"Flip pairs disagree at: {', '.join(found.flip_conflicts)}")
+        raise typer.Exit(1)
+
+
+@app.command()
+def view(
+    dataset: Annotated[str, typer.Argument(help="Name or path of a dataset's card.")],
+    split: Annotated[str, typer.Option(help="Split to look at.")],
+    root: Annotated[Path, typer.Option(help="The dataset's folder.")],
+    out: Annotated[Path, typer.Option(help="Page to write.")] = Path("view.html"),
+    limit: Annotated[int, typer.Option(help="Most instances on the page.", min=1)] = 600,
+) -> None:
+    """Write one offline HTML page that shows a split's annotations."""
+    from posekit.catalog import load_dataset_card  # noqa: PLC0415
+    from posekit.data.index import build_index  # noqa: PLC0415
+    from posekit.inference.view import write_view  # noqa: PLC0415
+
+    index = build_index(load_dataset_card(dataset), root, split)
+    make_console(False).print(f"Wrote {write_view(out, index, limit=limit)}")

@@ -1,0 +1,47 @@
+"""What a model or a recipe is, in plain values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from posekit.engine.setup import build_run_model, read_heads
+from posekit.models import load_model
+from posekit.recipe import load_recipe
+
+
+def describe(what: str | Path) -> dict[str, Any]:
+    """Describe a model file or a recipe (path or name).
+
+    Returns:
+        name, backbone (its settings that are set), parameters, heads (a list with head, dataset,
+        keypoints, input, decoder, codec, parameters).
+
+    Raises:
+        ConfigError, CheckpointError: there is no such model or recipe, or it is wrong.
+    """
+    path = Path(what)
+    if path.suffix == ".safetensors":
+        model, name = load_model(path), path.name
+    else:
+        recipe = load_recipe(what)
+        plain = recipe.training.model_copy(update={"init": None})
+        recipe = recipe.model_copy(update={"training": plain})
+        model, name = build_run_model(recipe, read_heads(recipe)), recipe.name
+    heads = []
+    for head_name in model.head_names:
+        head = model.head(head_name)
+        heads.append(
+            {
+                "head": head_name,
+                "dataset": head.schema.name,
+                "keypoints": len(head.schema),
+                "input": "x".join(str(side) for side in head.input_size),
+                "decoder": str(head.spec.decoder["kind"]),
+                "codec": str(head.spec.codec["kind"]),
+                "parameters": sum(parameter.numel() for parameter in head.parameters()),
+            }
+        )
+    settings = {key: value for key, value in model.backbone_config.items() if value is not None}
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {"name": name, "backbone": settings, "parameters": parameters, "heads": heads}
