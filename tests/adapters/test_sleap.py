@@ -110,10 +110,14 @@ def test_without_the_extra_the_error_names_it(tmp_path, monkeypatch):
 
 def test_a_real_slp_file_reads(tmp_path):
     sleap_io = pytest.importorskip("sleap_io", reason="needs the extra lab")
+    import cv2  # noqa: PLC0415
+
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((80, 90, 3), np.uint8))
     skeleton = sleap_io.Skeleton(nodes=list(NAMES))
-    video = sleap_io.Video(filename=["img/a.png"], open_backend=False)
+    video = sleap_io.Video.from_filename([str(tmp_path / "a.png")])
     made = sleap_io.Instance.from_numpy(TRUTH[1], skeleton=skeleton)
     labels = sleap_io.Labels([sleap_io.LabeledFrame(video=video, frame_idx=0, instances=[made])])
     labels.save(str(tmp_path / "labels.slp"))
     instance = next(iter(read(tmp_path, SPLIT, SCHEMA)))
+    assert instance.image == "a.png"
     np.testing.assert_allclose(instance.keypoints, np.nan_to_num(TRUTH[1]), atol=1e-5)
