@@ -129,12 +129,12 @@ def _tile(index: PoseIndex, predictions: Predictions, i: int, row: int) -> np.nd
     plain = PoseStyle(width=width)
     truth_panel = draw_poses(view, true_view, schema, visibility=visibility, style=plain)
     scored = np.where(visibility > 0, 2, 0)  # what is not labelled counts neither way
-    panel = draw_poses(
-        view, points_view, schema, scores=_relative(scores), visibility=scored, style=plain
-    )
-    panel = draw_errors(panel, points_view, true_view, visibility)
+    panel = draw_errors(view, points_view, true_view, visibility)
     rings = PoseStyle(colour=TRUTH, ring=True, links=False, width=width)
     panel = draw_poses(panel, true_view, schema, visibility=visibility, style=rings)
+    panel = draw_poses(
+        panel, points_view, schema, scores=_relative(scores), visibility=scored, style=plain
+    )
     return beside(draw_label(truth_panel, "truth", (4, 4)), panel)
 
 
