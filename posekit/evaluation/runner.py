@@ -100,14 +100,12 @@ def predict_split(
     if distributed:
         rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
         rows = np.array_split(rows, world)[rank]
-    if workers is None:
-        workers = min(2, os.cpu_count() or 1) if len(rows) >= _WORTH_WORKERS else 0
     loader = EvalLoader(
         _with_padding(index, protocol),
         codec.input_size,
         codec.warp,
         batch_size=batch_size,
-        workers=workers,
+        workers=_workers(len(rows)) if workers is None else workers,
         rows=rows,
         boxes=DetectedBoxes(_image_rows(index, wanted.image_id), wanted.box_xywh),
     )
@@ -246,6 +244,10 @@ def _check(model: PoseModel, head: str, index: PoseIndex, protocol: Protocol) ->
             f"dataset '{index.card.name}' is scored instance by instance, which needs boxes: "
             "annotation (a detector's boxes have no instance of their own)"
         )
+
+
+def _workers(crops: int) -> int:
+    return min(2, os.cpu_count() or 1) if crops >= _WORTH_WORKERS else 0
 
 
 def _with_padding(index: PoseIndex, protocol: Protocol) -> PoseIndex:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,18 @@ from posekit.errors import ConfigError, PosekitError
 from posekit.evaluation import oks, oks_reference
 from posekit.evaluation.base import Predictions, Scores
 from posekit.evaluation.baseline import annotated_boxes
+from posekit.evaluation.oks_engine import OksResult
 from posekit.evaluation.prediction_file import read_predictions
 from posekit.evaluation.protocol import OksProtocol, Protocol
 from posekit.evaluation.registry import evaluate, protocol_of
 from posekit.evaluation.tables import text_table
 from posekit.schema import KeypointSchema
+
+Reference = Callable[..., OksResult]
+_REFERENCES: dict[str, Reference] = {
+    "pycocotools": oks_reference.with_pycocotools,
+    "xtcocotools": oks_reference.with_xtcocotools,
+}
 
 
 @dataclass(frozen=True)
@@ -126,34 +133,26 @@ def verify_scores(
         problems[f"{name} "] = problem.of_keypoints(oks.part_columns(schema, first, last))
     columns: dict[str, dict[str, float]] = {}
     notes = []
-    for name, run in (
-        ("pycocotools", oks_reference.with_pycocotools),
-        ("xtcocotools", oks_reference.with_xtcocotools),
-    ):
+    for name, run in _REFERENCES.items():
         try:
-            found = {
+            columns[name] = {
                 prefix + metric: value
                 for prefix, part in problems.items()
-                for metric, value in oks.numbers(
-                    run(
-                        part.truth,
-                        part.found,
-                        part.sigmas,
-                        len(part.categories),
-                        protocol.max_detections,
-                    )
-                ).items()
+                for metric, value in _run(run, part, protocol.max_detections).items()
             }
         except PosekitError as error:
             notes.append(str(error))
-            continue
-        columns[name] = found
     if getattr(protocol, "crowd_index", None):
         columns = {
             name: {metric: v for metric, v in column.items() if "(" not in metric}
             for name, column in columns.items()
         }
     return columns, notes
+
+
+def _run(run: Reference, part: oks.OksProblem, max_detections: int) -> dict[str, float]:
+    categories = len(part.categories)
+    return oks.numbers(run(part.truth, part.found, part.sigmas, categories, max_detections))
 
 
 def _with_left_out(predictions: Predictions, index: PoseIndex, protocol: Protocol) -> Predictions:

@@ -21,6 +21,19 @@ SETS = {
     "animalpose_real": "animalpose",
     "crowdpose_synth": "crowdpose",
     "crowdpose_real": "crowdpose",
+    "ochuman_real": "ochuman",
+    "wholebody_real": "coco_wholebody",
+    "wholebody_synth": "coco_wholebody",
+}
+POINTS = {
+    "wflw": {"NME": "NME"},
+    "300w": {"NME": "NME"},
+    "cofw": {"NME": "NME"},
+    "aflw": {"NME": "NME_box_size"},
+    "onehand10k": {"PCK@0.2": "PCK_0p2", "AUC": "AUC_30", "EPE": "EPE"},
+    "freihand2d": {"PCK@0.2": "PCK_0p2", "AUC": "AUC_30", "EPE": "EPE"},
+    "fly": {"PCK@0.2": "PCK_0p2", "AUC": "AUC_30", "EPE": "EPE"},
+    "jhmdb": {"PCK@0.2": "Jhmdb_0p2"},
 }
 
 
@@ -28,11 +41,14 @@ def open_index(reference, cache, name, card_name, **options):
     card = load_dataset_card(card_name)
     split = next(iter(card.splits.values()))
     files = {"annotations": f"{name}.annotations.json", "images": ""}
-    changed = split.model_copy(update={**files, "options": {**split.options, **options}})
+    given = {**split.options, **options}
+    update = {}
     # The goldens' files are COCO-style also where the dataset's own files are not.
-    update = {"splits": {split.name: changed}}
-    if "annotations" in json.loads((reference / "evaluators" / changed.annotations).read_text()):
-        update["adapter"] = "coco_json"
+    data = json.loads((reference / "evaluators" / files["annotations"]).read_text())
+    if "annotations" in data and card.adapter != "coco_json":
+        update["adapter"], given = "coco_json", options
+    changed = split.model_copy(update={**files, "options": given})
+    update["splits"] = {split.name: changed}
     card = card.model_copy(update=update)
     return build_index(card, reference / "evaluators", split.name, cache)
 
@@ -51,6 +67,22 @@ def test_oks_goldens_through_card_adapter_and_index(reference, tmp_path, name):
         plain = score_file(folder / level["predictions"], index, settings=settings)
         wanted = level["metrics"]["none_bbox"]
         assert {m: plain.scores.metrics[m] for m in wanted} == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_point_goldens_through_card_adapter_and_index(reference, tmp_path, name):
+    options = {"aflw": {"extras": {"box_size": "box_size"}}, "jhmdb": {"one_based": []}}
+    settings = {"subsets": {}} if name == "wflw" else {}  # the golden file has no attributes
+    index = open_index(reference, tmp_path, name, name, **options.get(name, {}))
+    folder = reference / "evaluators"
+    expected = json.loads((folder / f"{name}.expected.json").read_text())
+    for level in expected["levels"].values():
+        file = folder / level["predictions"]
+        found = score_file(file, index, settings=settings).scores.metrics
+        for metric, key in POINTS[name].items():
+            values = level["metrics"][key]
+            wanted = values.get("PCK", next(iter(values.values())))
+            assert found[metric] == pytest.approx(wanted, abs=1e-5)
 
 
 @pytest.mark.parametrize(
