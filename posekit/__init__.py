@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Predictor", "__version__", "load"]
+if TYPE_CHECKING:
+    from posekit.engine import evaluate_run, plan, train
+    from posekit.inference.predictor import Predictor, load
 
-_HOME = {
+__all__ = ["Predictor", "__version__", "evaluate_run", "load", "plan", "train"]
+
+_HOMES = {
     "Predictor": "posekit.inference.predictor",
+    "evaluate_run": "posekit.engine",
     "load": "posekit.inference.predictor",
-}  # imported when first used, so that `import posekit` stays quick
+    "plan": "posekit.engine",
+    "train": "posekit.engine",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    """Import the parts that users call on first use, so that `import posekit` stays light."""
+    if name not in _HOMES:
         raise AttributeError(f"module 'posekit' has no attribute '{name}'")
-    return getattr(import_module(_HOME[name]), name)
+    from importlib import import_module  # noqa: PLC0415
+
+    return getattr(import_module(_HOMES[name]), name)
