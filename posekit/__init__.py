@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from posekit.engine import evaluate_run, plan, train
+    from posekit.engine.evaluate import evaluate_run
+    from posekit.engine.train import plan, train
     from posekit.inference.predictor import Predictor, load
 
 __all__ = ["Predictor", "__version__", "evaluate_run", "load", "plan", "train"]
