@@ -1,4 +1,7 @@
-"""Official scores of each head: predictions in, numbers with their protocol out."""
+"""Official scores of each head: predictions in, numbers with their protocol out.
+
+What runs a model is in `posekit.evaluation.runner` and `cross`, which need torch; this does not.
+"""
 
 from posekit.evaluation.autopsy import Diagnosis, diagnose
 from posekit.evaluation.base import Predictions, Scores
@@ -8,7 +11,6 @@ from posekit.evaluation.error_types import Calibration, ErrorTypes, calibration,
 from posekit.evaluation.prediction_file import read_predictions
 from posekit.evaluation.protocol import Protocol
 from posekit.evaluation.registry import EVALUATORS, evaluate, get_evaluator, protocol_of
-from posekit.evaluation.runner import evaluate_model, predict_split, write_results
 from posekit.evaluation.score import FileScores, score_file
 from posekit.evaluation.sigmas import SigmaEstimate, estimate_sigmas
 
@@ -30,11 +32,8 @@ __all__ = [
     "error_types",
     "estimate_sigmas",
     "evaluate",
-    "evaluate_model",
     "get_evaluator",
-    "predict_split",
     "protocol_of",
     "read_predictions",
     "score_file",
-    "write_results",
 ]
