@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,23 +87,41 @@ def read_csv_rows(file: Path, delimiter: str = ",") -> Iterator[tuple[int, list[
         ) from None
 
 
+_NUMERIC = {"double", "single", "logical"} | {
+    f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)
+}
+
+
 def load_mat(file: Path, names: tuple[str, ...]) -> dict[str, Any]:
-    """Load named arrays of a MATLAB file (before v7.3).
+    """Load named arrays of numbers from a MATLAB file (before v7.3).
+
+    Cells, structures and texts are never read: scipy's reader can crash the whole process on
+    damaged ones, which no exception handler catches.
 
     Raises:
-        DatasetError: the file is missing or damaged, or lacks one of the names.
+        DatasetError: the file is missing or damaged, or lacks one of the names or holds something
+            else than numbers under it.
     """
-    from scipy.io import loadmat  # noqa: PLC0415 - slow to import, few datasets need it
+    from scipy.io import loadmat, whosmat  # noqa: PLC0415 - slow to import, few datasets need it
 
     require_file(file)
     try:
-        content = loadmat(str(file), variable_names=list(names))
+        kinds = {name: (kind, math.prod(shape)) for name, shape, kind in whosmat(str(file))}
+        wanted = [name for name in names if _is_numeric(kinds.get(name), file)]
+        content = loadmat(str(file), variable_names=wanted) if wanted == list(names) else {}
     # scipy raises errors of a dozen kinds (also zlib's and struct's) for a damaged file.
     except Exception as error:
         problem = f"not a readable MATLAB file ({type(error).__name__}: {error})"
-        raise DatasetError(file, problem, fix=_TRUNCATED_FIX) from None
+        raise DatasetError(file, " ".join(problem.split()), fix=_TRUNCATED_FIX) from None
     for name in names:
         if name not in content:
-            present = ", ".join(key for key in content if not key.startswith("__")) or "nothing"
-            raise DatasetError(file, f"expected an array '{name}', found {present}")
+            present = (
+                ", ".join(f"{k!r:.40} ({kind})" for k, (kind, _) in kinds.items()) or "nothing"
+            )
+            raise DatasetError(file, f"expected an array of numbers '{name}', found {present}")
     return content
+
+
+def _is_numeric(kind: tuple[str, int] | None, file: Path) -> bool:
+    """Tell whether a variable holds numbers, no more than its file can plausibly hold."""
+    return kind is not None and kind[0] in _NUMERIC and 0 <= kind[1] <= 1000 * file.stat().st_size

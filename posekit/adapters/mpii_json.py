@@ -50,13 +50,11 @@ class MpiiGroundTruth:
         is_missing: bool (N, K): joints that are not labelled.
         points: float64 (N, K, 2), (x, y).
         head_size: float64 (N,): 0.6 x the diagonal of the head box, in pixels.
-        joint_names: K short names, in channel order.
     """
 
     is_missing: np.ndarray
     points: np.ndarray
     head_size: np.ndarray
-    joint_names: tuple[str, ...]
 
 
 def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Instance]:
@@ -107,7 +105,7 @@ def read_ground_truth(file: Path, schema: KeypointSchema) -> MpiiGroundTruth:
     Raises:
         DatasetError: not a MATLAB file, an array missing, or of another shape than the schema's.
     """
-    content = load_mat(file, ("dataset_joints", "jnt_missing", "pos_gt_src", "headboxes_src"))
+    content = load_mat(file, ("jnt_missing", "pos_gt_src", "headboxes_src"))
     place = Place(file)
     missing = _real(content["jnt_missing"], "jnt_missing", place)
     people = missing.shape[-1] if missing.ndim == 2 else 1
@@ -119,10 +117,7 @@ def read_ground_truth(file: Path, schema: KeypointSchema) -> MpiiGroundTruth:
     if not np.isfinite(boxes).all():
         place.fail("headboxes_src holds numbers that are not finite, expected box corners")
     diagonal = np.linalg.norm(boxes[1] - boxes[0], axis=0)
-    names = tuple(str(np.squeeze(entry)) for entry in content["dataset_joints"].ravel())
-    return MpiiGroundTruth(
-        missing.T != 0, np.moveaxis(points, -1, 0), _HEAD_FACTOR * diagonal, names
-    )
+    return MpiiGroundTruth(missing.T != 0, np.moveaxis(points, -1, 0), _HEAD_FACTOR * diagonal)
 
 
 def _joints(
