@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from posekit.adapters.mat_tags import check_tags
 from posekit.errors import DatasetError
 
 _MISSING_FIX = "check the data root and the paths in the dataset's card"
@@ -106,7 +107,11 @@ def load_mat(file: Path, names: tuple[str, ...]) -> dict[str, Any]:
 
     require_file(file)
     try:
-        kinds = {name: (kind, math.prod(shape)) for name, shape, kind in whosmat(str(file))}
+        check_tags(read_bytes(file))
+        listed = whosmat(str(file))
+        kinds = {name: (kind, math.prod(shape)) for name, shape, kind in listed}
+        if len(kinds) != len(listed):
+            raise ValueError("a variable stands twice")
         wanted = [name for name in names if _is_numeric(kinds.get(name), file)]
         content = loadmat(str(file), variable_names=wanted) if wanted == list(names) else {}
     # scipy raises errors of a dozen kinds (also zlib's and struct's) for a damaged file.

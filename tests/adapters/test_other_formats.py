@@ -1,6 +1,8 @@
 """AIC, MPII, WFLW, 300W, LSP and CSV files: what is particular to each, and their faults."""
 
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -320,3 +322,18 @@ def test_a_missing_column_names_the_nearest(tmp_path):
     write_rows(tmp_path / "t.csv", csv_rows())
     with pytest.raises(DatasetError, match=r"no column 'imag'; did you mean 'image'"):
         load(landmark_csv, tmp_path, "t.csv", image_column="imag")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_wrong_type_number_in_a_mat_file_is_told_before_it_can_crash_scipy(tmp_path, compressed):
+    split = write_lsp(tmp_path)
+    file = tmp_path / "joints.mat"
+    data = bytearray(file.read_bytes())
+    tag = data.index((9).to_bytes(4, "little"), 160)  # miDOUBLE of the only array
+    data[tag : tag + 4] = (30_000).to_bytes(4, "little")
+    if compressed:
+        packed = zlib.compress(bytes(data[128:]))
+        data = data[:128] + struct.pack("<II", 15, len(packed)) + packed
+    file.write_bytes(data)
+    with pytest.raises(DatasetError, match=r"found data of type 30000, which numbers do not have"):
+        list(lsp_mat.read(tmp_path, split, SCHEMA))
