@@ -11,6 +11,7 @@ reaches, and in what they do after finding the peak. All follow mmpose 0.x as Vi
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Literal
 
@@ -19,7 +20,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from posekit.codecs.base import Activation, Codec, full_precision, usable
-from posekit.codecs.peaks import find_peaks, gaussian_sum, mass_around
+from posekit.codecs.peaks import blur_matrix, find_peaks, gaussian_sum, mass_around
 from posekit.codecs.refine import (
     dark_offsets,
     dark_udp_offsets,
@@ -64,12 +65,16 @@ class GaussianConfig(MapConfig):
             'dark', 'dark_udp', or 'soft_argmax' (the mean position of the map's mass).
         blur_kernel: size of the blur before DARK's Taylor step; odd.
         activation: 'softmax' for heads trained by cross-entropy.
+        smoothing: with 'softmax', standard deviation in heatmap pixels of a Gaussian that the
+            probabilities are smoothed with before the peak is looked for; 0 does not. The peak is
+            then where most probability lies nearby, not where a single pixel has most.
     """
 
     sigma: float = Field(2.0, gt=0)
     refine: Refine
     blur_kernel: int = Field(11, ge=1)
     activation: Activation = "none"
+    smoothing: float = Field(0.0, ge=0)
 
     _odd = field_validator("blur_kernel")(require_odd)
 
@@ -77,6 +82,8 @@ class GaussianConfig(MapConfig):
     def _blur_is_used(self) -> GaussianConfig:
         if "blur_kernel" in self.model_fields_set and not self.refine.startswith("dark"):
             raise ValueError(f"blur_kernel does nothing with refine '{self.refine}'; leave it out")
+        if self.smoothing and self.activation != "softmax":
+            raise ValueError("smoothing does nothing without activation 'softmax'; leave it out")
         return self
 
 
@@ -188,8 +195,9 @@ class GaussianCodec(MapCodec):
         shape = maps.shape[:2]
         with full_precision(maps.device):
             flat = maps.reshape(-1, *self.heatmap_size)
-            x, y, peak = find_peaks(flat)
-            points = self._refine(flat, x, y, peak)
+            smooth = self._smoothed(flat)
+            x, y, peak = find_peaks(smooth)
+            points = self._refine(smooth, x, y, peak)
             found = peak > 0
             points = torch.where(found[:, None], points, -1.0)
             score = peak.float().nan_to_num(0.0)
@@ -197,6 +205,19 @@ class GaussianCodec(MapCodec):
                 mass = mass_around(flat, x, y, self.reach, self.reach) / self._patch_sum
                 score = torch.where(found, mass.clamp(0, 1), score)
         return self.from_grid(points).reshape(*shape, 2), score.reshape(shape)
+
+    def _smoothed(self, maps: Tensor) -> Tensor:
+        """Smooth maps (M, H, W) if the head's card says so."""
+        if not self.config.smoothing:
+            return maps
+        reach = math.ceil(3 * self.config.smoothing)
+        taps = [math.exp(-(i**2) / (2 * self.config.smoothing**2)) for i in range(-reach, reach + 1)]
+        kernel = [tap / sum(taps) for tap in taps]
+        rows, columns = (
+            blur_matrix(side, kernel, reflect=False, device=maps.device)
+            for side in self.heatmap_size
+        )
+        return rows @ maps.float() @ columns.T
 
     def _refine(self, maps: Tensor, x: Tensor, y: Tensor, peak: Tensor) -> Tensor:
         refine, newer = self.config.refine, self.config.follows == "1.x"
