@@ -1,6 +1,6 @@
 """Fused against plain attention on the CPU: seconds of a training step, alternated.
 
-    python benchmarks/cpu_attention.py
+python benchmarks/cpu_attention.py
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def main() -> None:
                         times[fused].append(seconds)
             fused_s, plain_s = (statistics.median(times[fused]) for fused in (True, False))
             print(
-                f"width {width}, {count} tokens, {str(dtype)[6:]:8}: fused {fused_s * 1e3:7.1f} ms, "
-                f"plain {plain_s * 1e3:7.1f} ms, plain/fused {plain_s / fused_s:.2f}"
+                f"width {width}, {count} tokens, {str(dtype)[6:]:8}: "
+                f"fused {fused_s * 1e3:7.1f} ms, plain {plain_s * 1e3:7.1f} ms, plain/fused {plain_s / fused_s:.2f}"
             )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from posekit.cli.base import Json, Settings, app, emit, make_console
+from posekit.errors import ConfigError
 
 
 @app.command()
@@ -76,6 +77,15 @@ def evaluate(
     head: Annotated[
         list[str] | None, typer.Option(help="Head to evaluate; all by default.")
     ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Another dataset's card; with --split and --root.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Split of that dataset.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of that dataset.")] = None,
+    boxes: Annotated[Path | None, typer.Option(help="A detector's boxes (COCO results).")] = None,
+    transfer: Annotated[
+        bool, typer.Option("--transfer", help="Every head on every dataset of the run.")
+    ] = False,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
@@ -86,18 +96,40 @@ def evaluate(
     """
     from posekit import engine  # noqa: PLC0415
     from posekit.config import apply_overrides  # noqa: PLC0415
+
+    given = settings or []
+    protocol = apply_overrides({}, [s for s in given if s.startswith("protocol.")])
+    protocol = protocol.get("protocol", {})
+    if boxes is not None:
+        protocol["boxes"] = str(boxes)
+    rest = [s for s in given if not s.startswith("protocol.")]
+    if transfer:
+        _show(engine.transfer_matrix(model, rest), as_json)
+        return
+    if dataset is None:
+        results = engine.evaluate_run(model, only=head or None, settings=protocol, overrides=rest)
+        _show(results, as_json)
+        return
+    if split is None or root is None:
+        raise ConfigError("--dataset needs --split and --root as well")
+    found = engine.evaluate_elsewhere(model, dataset, split, root, only=head, settings=protocol)
+    _show(found, as_json)
+
+
+def _show(found: Any, as_json: bool) -> None:
+    """Show a transfer matrix, or the numbers of each head."""
     from posekit.console import metrics_table  # noqa: PLC0415
 
     console = make_console(as_json)
-    given = settings or []
-    protocol = apply_overrides({}, [s for s in given if s.startswith("protocol.")])
-    rest = [s for s in given if not s.startswith("protocol.")]
-    results = engine.evaluate_run(
-        model, only=head or None, settings=protocol.get("protocol"), overrides=rest
-    )
-    emit({name: result.metrics for name, result in results.items()}, as_json)
-    for name, result in results.items():
+    if not isinstance(found, dict):
+        emit(found.to_dict(), as_json)
+        console.print(found.text(), highlight=False)
+        return
+    emit({name: result.metrics for name, result in found.items()}, as_json)
+    for name, result in found.items():
         console.print(metrics_table(name, result.metrics))
+        for finding in result.findings:
+            console.print(finding, style="yellow", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -114,13 +146,27 @@ def score(
     from posekit.catalog import load_dataset_card  # noqa: PLC0415
     from posekit.config import apply_overrides  # noqa: PLC0415
     from posekit.data.index import build_index  # noqa: PLC0415
+    from posekit.evaluation.autopsy import diagnose  # noqa: PLC0415
+    from posekit.evaluation.registry import protocol_of  # noqa: PLC0415
     from posekit.evaluation.score import score_file  # noqa: PLC0415
 
     index = build_index(load_dataset_card(dataset), root, split)
-    protocol = apply_overrides({}, settings or []).get("protocol")
+    protocol = apply_overrides({}, settings or []).get("protocol", {})
     done = score_file(predictions, index, settings=protocol, verify=verify)
-    emit({**done.scores.to_dict(), "reference": done.reference, "notes": done.notes}, as_json)
-    make_console(as_json).print(done.text(), highlight=False)
+    found = diagnose(
+        index.columns,
+        done.predictions,
+        index.schema,
+        protocol_of(index.card, protocol),
+        done.scores,
+    )
+    report: dict[str, Any] = {"reference": done.reference, "notes": done.notes}
+    report["findings"] = [vars(finding) for finding in found.findings]
+    emit({**done.scores.to_dict(), **report}, as_json)
+    console = make_console(as_json)
+    console.print(done.text(), highlight=False)
+    if found.findings:
+        console.print(found.text(), style="yellow", highlight=False, soft_wrap=True)
     if verify and not done.agrees:
         raise typer.Exit(1)
 

@@ -210,8 +210,9 @@ class GaussianCodec(MapCodec):
         """Smooth maps (M, H, W) if the head's card says so."""
         if not self.config.smoothing:
             return maps
-        reach = math.ceil(3 * self.config.smoothing)
-        taps = [math.exp(-(i**2) / (2 * self.config.smoothing**2)) for i in range(-reach, reach + 1)]
+        sigma = self.config.smoothing
+        reach = math.ceil(3 * sigma)
+        taps = [math.exp(-(i**2) / (2 * sigma**2)) for i in range(-reach, reach + 1)]
         kernel = [tap / sum(taps) for tap in taps]
         rows, columns = (
             blur_matrix(side, kernel, reflect=False, device=maps.device)

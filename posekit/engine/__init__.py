@@ -1,6 +1,7 @@
 """What the commands do, in Python: train, plan, evaluate, compare."""
 
 from posekit.engine.alone import compare_heads, train_alone
+from posekit.engine.elsewhere import evaluate_elsewhere, transfer_matrix
 from posekit.engine.evaluate import evaluate_run
 from posekit.engine.train import Plan, RunResult, plan, train
 
@@ -8,8 +9,10 @@ __all__ = [
     "Plan",
     "RunResult",
     "compare_heads",
+    "evaluate_elsewhere",
     "evaluate_run",
     "plan",
     "train",
     "train_alone",
+    "transfer_matrix",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from posekit.data.index import PoseIndex
 from posekit.engine.setup import HeadSetup, read_heads
 from posekit.errors import CheckpointError, ConfigError, nearest
+from posekit.evaluation.autopsy import Diagnosis, diagnose
 from posekit.evaluation.base import Predictions, Scores
 from posekit.evaluation.baseline import MeanPose
 from posekit.evaluation.pck import evaluate_pck
@@ -36,6 +38,7 @@ class HeadEvaluation:
         predictions: what was scored.
         baseline: the mean pose, scored likewise.
         yardstick, baseline_yardstick: `YARDSTICK` of both.
+        diagnosis: what looks wrong.
     """
 
     scores: Scores
@@ -43,11 +46,13 @@ class HeadEvaluation:
     baseline: Scores
     yardstick: float
     baseline_yardstick: float
+    diagnosis: Diagnosis
 
     @property
     def result(self) -> HeadResult:
-        """The numbers as a run's log keeps them."""
-        return head_result(self.scores)
+        """The numbers as a run's log keeps them, and what looks wrong."""
+        found = tuple(f"{finding.name}: {finding.text}" for finding in self.diagnosis.findings)
+        return dataclasses.replace(head_result(self.scores), findings=found)
 
 
 def head_result(scores: Scores) -> HeadResult:
@@ -121,6 +126,7 @@ class RunEvaluator:
             baseline,
             yardstick(index, predictions),
             yardstick(index, constant),
+            diagnose(index.columns, predictions, index.schema, protocol, scores),
         )
 
     def _protocol_settings(self, name: str) -> dict[str, Any]:
@@ -201,6 +207,7 @@ def recipe_of(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 def _beside(done: HeadEvaluation) -> dict[str, Any]:
     return {
         "baseline": done.baseline.metrics,
+        "findings": [vars(finding) for finding in done.diagnosis.findings],
         "yardstick": {
             "name": f"{YARDSTICK} of the box's long side",
             "model": done.yardstick,

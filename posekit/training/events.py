@@ -39,11 +39,13 @@ class HeadResult:
         metrics: name -> value.
         headline: name of the metric that decides which checkpoint is best.
         lower_is_better: True where the headline is an error.
+        findings: what looks wrong in the predictions, a sentence each; see evaluation.autopsy.
     """
 
     metrics: dict[str, float]
     headline: str
     lower_is_better: bool = False
+    findings: tuple[str, ...] = ()
 
     @property
     def goodness(self) -> float:

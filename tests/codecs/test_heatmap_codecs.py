@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posekit.codecs import build_codec
+from posekit.errors import ConfigError
 
 SIZE = (256, 192)
 # codec -> how far its decoding may be from what was encoded, in crop pixels
@@ -201,3 +202,21 @@ def test_a_head_without_activation_is_taken_as_it_is():
     codec = build_codec({"kind": "udp"}, SIZE)
     output = torch.randn(1, 2, 64, 48)
     assert codec.to_heatmap(output) is output
+
+
+def test_smoothing_finds_where_most_probability_lies_nearby():
+    settings = {"kind": "udp", "activation": "softmax", "refine": "none"}
+    logits = torch.full((1, 1, 16, 12), -20.0)
+    logits[0, 0, 3, 3] = 0.5  # the highest single pixel
+    logits[0, 0, 10:13, 6:9] = 0.0  # more probability, over nine pixels
+    found = {}
+    for smoothing in (0.0, 1.0):
+        codec = build_codec({**settings, "smoothing": smoothing}, (64, 48))
+        points, _ = codec.decode(codec.to_heatmap(logits))
+        found[smoothing] = (points[0, 0] / torch.tensor([47 / 11, 63 / 15])).round().tolist()
+    assert found == {0.0: [3.0, 3.0], 1.0: [7.0, 11.0]}
+
+
+def test_smoothing_without_probabilities_is_refused():
+    with pytest.raises(ConfigError, match="smoothing does nothing without activation 'softmax'"):
+        build_codec({"kind": "udp", "smoothing": 1.0}, (64, 48))
