@@ -37,7 +37,8 @@ def main() -> None:
             fused_s, plain_s = (statistics.median(times[fused]) for fused in (True, False))
             print(
                 f"width {width}, {count} tokens, {str(dtype)[6:]:8}: "
-                f"fused {fused_s * 1e3:7.1f} ms, plain {plain_s * 1e3:7.1f} ms, plain/fused {plain_s / fused_s:.2f}"
+                f"fused {fused_s * 1e3:7.1f} ms, plain {plain_s * 1e3:7.1f} ms, "
+                f"plain/fused {plain_s / fused_s:.2f}"
             )
 
 
