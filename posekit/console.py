@@ -175,7 +175,7 @@ def quickstart_parts(done: Quickstart) -> list[Table | str]:
         times,
         f"Look at it:      {done.report}",
         f"Predict with it: posekit predict {model} PHOTO.jpg --head coco",
-        "Your own data:   posekit datasets new FILE   (COCO, DeepLabCut, YOLO or CSV keypoints)",
+        "Your own data:   one YAML card and `posekit train`; the README's job 2 shows it",
         "Real training:   posekit train small_real data_root=DIR --plan",
     ]
 
