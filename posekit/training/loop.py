@@ -73,9 +73,9 @@ class Trainer:
     ):
         self.recipe, self.data, self.accelerator = recipe, data, accelerator
         self.listener, self.folder, self.evaluate = listener, folder, evaluate
-        self.model = model.to(accelerator.device)
-        _choose_attention(self.model, accelerator.device)
         config, training = recipe.optimizer, recipe.training
+        self.model = model.to(accelerator.device)
+        _choose_attention(self.model, accelerator.device, training.precision)
         self.total_steps, unit = run_length(recipe, data.instances, accelerator.num_processes)
         self.optimizer = build_optimizer(self.model, config)
         self.scheduler = build_scheduler(
@@ -282,15 +282,15 @@ def build_accelerator(precision: str) -> Accelerator:
     )
 
 
-def _choose_attention(model: PoseModel, device: torch.device) -> None:
-    """Train with fused attention on GPUs and without on CPUs.
+def _choose_attention(model: PoseModel, device: torch.device, precision: str) -> None:
+    """Train with fused attention, except in bf16 on CPUs, where the plain product is faster.
 
-    The backward pass of torch's fused attention on the CPU takes longer than all other products of
-    a small ViT together, above all in bf16 (benchmarks/cpu_attention.py).
+    benchmarks/cpu_attention.py measures both.
     """
     for module in model.modules():
         if hasattr(module, "fused_attn"):
-            setattr(module, "fused_attn", device.type != "cpu")  # noqa: B010 - timm's attribute
+            fused = device.type != "cpu" or precision != "bf16"
+            setattr(module, "fused_attn", fused)  # noqa: B010 - timm's attribute
 
 
 class _Clock:
