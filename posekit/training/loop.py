@@ -24,7 +24,14 @@ from posekit.training.optimizer import build_optimizer
 from posekit.training.run_folder import RunFolder
 from posekit.training.schedule import build_scheduler, run_length
 from posekit.training.signals import StopRequest
-from posekit.training.step import LossModule, LossScale, Terms, keyed_randomness, run_step
+from posekit.training.step import (
+    ExtraLoss,
+    LossModule,
+    LossScale,
+    Terms,
+    keyed_randomness,
+    run_step,
+)
 
 Evaluate = Callable[[PoseModel, int], dict[str, HeadResult]]
 Batches = Callable[[int], Iterator[Batch]]
@@ -38,11 +45,13 @@ class TrainingSet:
         batches: gives the iterator of this process's micro-batches from a micro-batch number on.
         instances: trainable instances of all heads together (an epoch's length).
         losses: head -> per-point loss.
+        extras: losses beside the heads' own.
     """
 
     batches: Batches
     instances: int
     losses: dict[str, PointLoss]
+    extras: tuple[ExtraLoss, ...] = ()
 
 
 class Trainer:
@@ -92,7 +101,7 @@ class Trainer:
             {name: len(self.model.head(name).schema) for name in recipe.heads},
         )
         self.module, self.prepared = accelerator.prepare(
-            LossModule(self.model, data.losses), self.optimizer
+            LossModule(self.model, data.losses, data.extras), self.optimizer
         )
         self.step = 0
         self.best: dict[str, float] = {}
@@ -111,7 +120,8 @@ class Trainer:
             DatasetError: too many records of a dataset cannot be read.
         """
         self.listener.started(self.step, self.total_steps)
-        clock = _Clock(self.recipe, self.data.instances, self.accelerator)
+        names = [*self.recipe.heads, *(name for e in self.data.extras for name in e.names)]
+        clock = _Clock(self.recipe, names, self.data.instances, self.accelerator)
         micro = self.recipe.training.accumulate
         batches = self.data.batches(self.step * micro)
         with StopRequest() as stop:
@@ -133,6 +143,8 @@ class Trainer:
         self.scheduler.step_update(self.step)
         for batch in batches:
             self.errors.note(batch.errors)
+        for extra in self.data.extras:
+            extra.step_begins(self.step)
         accelerator = self.accelerator
         seed = self.recipe.training.seed
         with keyed_randomness(seed, self.step, accelerator.process_index, accelerator.device):
@@ -143,6 +155,8 @@ class Trainer:
             accelerator.clip_grad_norm_(self.module.parameters(), self.recipe.optimizer.clip_norm)
         self.prepared.step()
         self.prepared.zero_grad()
+        for extra in self.data.extras:
+            extra.step_ends()
         self.step += 1
         if self.ema is not None:
             self.ema.update(self.model, step=self.step)
@@ -296,10 +310,12 @@ def _choose_attention(model: PoseModel, device: torch.device, precision: str) ->
 class _Clock:
     """Sums up losses, samples and waiting between two logs; leaves tensors on the device."""
 
-    def __init__(self, recipe: Recipe, instances: int, accelerator: Accelerator):
+    def __init__(
+        self, recipe: Recipe, names: Sequence[str], instances: int, accelerator: Accelerator
+    ):
         training, processes = recipe.training, accelerator.num_processes
         self.samples_per_step = training.batch_size * training.accumulate * processes
-        self.heads = list(recipe.heads)
+        self.names = list(names)
         self.instances = instances
         self.accelerator = accelerator
         self.waited_s = 0.0
@@ -311,10 +327,10 @@ class _Clock:
     def add(self, batches: Sequence[Batch], terms: Terms) -> None:
         """Count one step."""
         self._steps += 1
-        for head, (total, weight) in terms.items():
-            before = self._sums.get(head)
+        for name, (total, weight) in terms.items():
+            before = self._sums.get(name)
             pair = (total, weight) if before is None else (before[0] + total, before[1] + weight)
-            self._sums[head] = pair
+            self._sums[name] = pair
 
     def log(self, step: int, total_steps: int, groups: Sequence[dict[str, Any]]) -> StepLog:
         """Give the log since the last one and start over."""
@@ -328,7 +344,7 @@ class _Clock:
             total_steps=total_steps,
             epoch=step * self.samples_per_step / max(self.instances, 1),
             lr=lr,
-            loss={head: float(t / w.clamp_min(1.0)) for head, (t, w) in sums.items()},
+            loss={name: float(t / w.clamp_min(1.0)) for name, (t, w) in sums.items()},
             images_per_s=self._steps * self.samples_per_step / elapsed,
             data_wait=min(self.waited_s / elapsed, 1.0),
             time_left_s=self._step_s * (total_steps - step),
@@ -342,9 +358,9 @@ class _Clock:
         if self.accelerator.num_processes == 1:
             return self._sums
         zero = torch.zeros((), device=self.accelerator.device)
-        pairs = [torch.stack(self._sums.get(head, (zero, zero))) for head in self.heads]
+        pairs = [torch.stack(self._sums.get(name, (zero, zero))) for name in self.names]
         total = self.accelerator.reduce(torch.stack(pairs), reduction="sum")
-        return {h: (t, w) for h, (t, w) in zip(self.heads, total, strict=True) if float(w) > 0}
+        return {h: (t, w) for h, (t, w) in zip(self.names, total, strict=True) if float(w) > 0}
 
     def skip(self) -> None:
         """Leave the time since the last step out of the speed (evaluation, saving)."""

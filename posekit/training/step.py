@@ -5,17 +5,60 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, Protocol, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from posekit.data.batch import Batch, Group
+from posekit.data.batch import Batch, Group, Part
 from posekit.models import PoseModel
 from posekit.training.losses import LossTerm, PointLoss, loss_term
 
 Terms = dict[str, tuple[Tensor, Tensor]]
+"""What a loss is made of: head -> (weighted sum of its point losses, sum of the weights), and
+'HEAD.NAME' or '.NAME' -> (sum over samples of a further loss, number of samples of the head or of
+all heads)."""
+
+
+@dataclass(frozen=True)
+class PartOutputs:
+    """What the model made of one part of a batch.
+
+    Attributes:
+        part: the crops and their groups.
+        images: float (B, 3, h, w), normalised.
+        features: (B, D, gh, gw), the backbone's map; each row through its own head's expert.
+        outputs: head -> what the head gave for its own rows.
+    """
+
+    part: Part
+    images: Tensor
+    features: Tensor
+    outputs: Mapping[str, Tensor]
+
+
+class ExtraLoss(Protocol):
+    """A loss beside the heads' own (distillation, prototypes, ...).
+
+    Attributes:
+        names: every name that it may give, 'HEAD.NAME' or '.NAME'.
+    """
+
+    names: tuple[str, ...]
+
+    def step_begins(self, step: int) -> None:
+        """Hear the number of the optimizer step that comes."""
+
+    def __call__(self, model: PoseModel, made: PartOutputs) -> dict[str, Tensor]:
+        """Give name -> float32 (), the loss summed over samples of a part, its weight included.
+
+        'HEAD.NAME' is divided by the head's samples in the whole step, '.NAME' by all samples.
+        Runs inside the model's autocast; losses themselves belong in float32.
+        """
+
+    def step_ends(self) -> None:
+        """Hear that the optimizer has stepped; called on every process."""
 
 
 class LossModule(nn.Module):
@@ -25,22 +68,40 @@ class LossModule(nn.Module):
     DistributedDataParallel can wrap it.
     """
 
-    def __init__(self, model: PoseModel, losses: Mapping[str, PointLoss]):
+    def __init__(
+        self,
+        model: PoseModel,
+        losses: Mapping[str, PointLoss],
+        extras: Sequence[ExtraLoss] = (),
+    ):
         super().__init__()
         self.model = model
         self.losses = dict(losses)
+        self.extras = tuple(extras)
 
     def forward(self, batch: Batch) -> Terms:
-        """Give head -> (weighted sum of the point losses, sum of the weights)."""
+        """Give the terms of a micro-batch's loss."""
         terms: dict[str, tuple[Tensor, Tensor]] = {}
         for part in batch.parts:
-            groups = [(group.head, slice(group.start, group.stop)) for group in part.groups]
-            outputs = self.model(self.model.normalise(part.images), groups)
+            made = self._run(part)
             with torch.autocast(part.images.device.type, enabled=False):
                 for group in part.groups:
-                    term = self._term(group.head, outputs[group.head], group)
+                    term = self._term(group.head, made.outputs[group.head], group)
                     terms[group.head] = (term.total, term.weight)
+            rows = {group.head: len(group) for group in part.groups}
+            for extra in self.extras:
+                for name, total in extra(self.model, made).items():
+                    head = name.partition(".")[0]
+                    count = total.new_tensor(float(rows[head] if head else len(part.images)))
+                    terms[name] = _plus(terms.get(name), (total, count))
         return terms
+
+    def _run(self, part: Part) -> PartOutputs:
+        images = self.model.normalise(part.images)
+        groups = [(group.head, slice(group.start, group.stop)) for group in part.groups]
+        features = self.model.features(images, groups)
+        outputs = {name: self.model.run_head(name, features[rows]) for name, rows in groups}
+        return PartOutputs(part, images, features, outputs)
 
     def label_weight(self, batch: Batch) -> dict[str, Tensor]:
         """Give head -> sum of the weights that `forward` would give, without the model."""
@@ -73,15 +134,21 @@ class LossScale:
     def factors(
         self, label_weight: Mapping[str, Tensor], rows: Mapping[str, float]
     ) -> dict[str, Tensor]:
-        """Give head -> factor of the head's weighted sum.
+        """Give the factor of each term's sum.
 
         Args:
-            label_weight: sum of the weights of each head over the whole step, all processes.
+            label_weight: sum of the weights of each head over the whole step, all processes; of a
+                further loss any value.
             rows: samples of each head over the whole step, all processes.
         """
         total_rows = sum(rows.values())
         factors = {}
         for head, weight in label_weight.items():
+            if head not in self.weights:
+                own = head.partition(".")[0]
+                samples = max(rows[own] if own else total_rows, 1.0)
+                factors[head] = torch.full_like(weight, 1.0 / samples)
+                continue
             if self.kind == "batch":
                 divisor = torch.as_tensor(total_rows * self.keypoints[head]).to(weight)
             else:
@@ -128,7 +195,7 @@ def run_step(
         world_size: processes; their gradients are averaged, so the loss is multiplied by it.
 
     Returns:
-        head -> (weighted sum, sum of weights) of this process, detached, for logging.
+        The terms of this process, detached, for logging.
     """
     inner = cast(LossModule, getattr(module, "module", module))
     heads = list(scale.weights)
@@ -143,19 +210,17 @@ def run_step(
         terms: Terms = module(batch)
         detached = {head: (t.detach(), w.detach()) for head, (t, w) in terms.items()}
         logged.append(detached)
-        label_weight = ahead or sum_over_processes({h: w for h, (_, w) in detached.items()}, heads)
-        factors = scale.factors(
-            _complete(label_weight, terms), {**dict.fromkeys(terms, 1.0), **rows}
-        )
+        own = {name: w for name, (_, w) in detached.items() if name in scale.weights}
+        label_weight = ahead or sum_over_processes(own, heads)
+        factors = scale.factors(_complete(label_weight, terms), {**dict.fromkeys(own, 1.0), **rows})
         loss = torch.stack([total * factors[head] for head, (total, _) in terms.items()]).sum()
         backward(loss * world_size, number + 1 == len(batches))
     return {
-        head: (
-            torch.stack([t[head][0] for t in logged if head in t]).sum(),
-            torch.stack([t[head][1] for t in logged if head in t]).sum(),
+        name: (
+            torch.stack([t[name][0] for t in logged if name in t]).sum(),
+            torch.stack([t[name][1] for t in logged if name in t]).sum(),
         )
-        for head in rows
-        if any(head in t for t in logged)
+        for name in dict.fromkeys(name for terms in logged for name in terms)
     }
 
 
@@ -178,6 +243,10 @@ def _labelled(group: Group) -> Tensor:
 def _complete(weights: Mapping[str, Tensor], terms: Terms) -> dict[str, Tensor]:
     """Give every head of the micro-batch a weight: a head without any label gets its own 0."""
     return {head: weights.get(head, own) for head, (_, own) in terms.items()}
+
+
+def _plus(first: tuple[Tensor, Tensor] | None, second: tuple[Tensor, Tensor]) -> Any:
+    return second if first is None else (first[0] + second[0], first[1] + second[1])
 
 
 def _add(maps: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -1,0 +1,79 @@
+"""Further losses are divided by the samples of the whole step, however it is cut."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from posekit.engine.train import _prepare
+from posekit.training.events import Silent
+from posekit.training.step import LossModule, LossScale, run_step
+
+
+class FeatureSquares:
+    """Twice the squared features of each sample; of the rings alone, and of everything."""
+
+    names = ("rings.squares", ".squares")
+
+    def step_begins(self, step):
+        self.step = step
+
+    def __call__(self, model, made):
+        found = {".squares": 2 * made.features.square().sum()}
+        for group in made.part.groups:
+            if group.head == "rings":
+                rows = made.features[group.start : group.stop]
+                found["rings.squares"] = 2 * rows.square().sum()
+        return found
+
+    def step_ends(self):
+        self.ended = True
+
+
+@pytest.fixture
+def run(tiny):
+    return _prepare(tiny(batch_size=8), Silent())
+
+
+def _gradients(run, module, batches, scale):
+    run.model.zero_grad()
+    terms = run_step(module, batches, scale, lambda loss, last: loss.backward())
+    grads = [p.grad.clone() for p in run.model.backbone.parameters() if p.grad is not None]
+    return terms, grads
+
+
+def test_a_further_loss_is_the_mean_over_samples_and_adds_to_the_gradient(run):
+    losses = run.trainer(None, None).data.losses
+    module = LossModule(run.model.eval(), losses, [FeatureSquares()]).eval()
+    batch = run.loader.batch(0)
+    scale = LossScale("head", {"blobs": 0.0, "rings": 0.0}, {"blobs": 3, "rings": 2})
+    terms, found = _gradients(run, module, [batch], scale)
+
+    run.model.zero_grad()
+    squares, everything, rings = FeatureSquares(), 0.0, 0.0
+    for part in batch.parts:
+        images = run.model.normalise(part.images)
+        total = 2 * run.model.features(images).square().sum()
+        everything = everything + total
+        if part.groups[0].head == "rings":
+            rings = rings + total
+    (everything / 8 + rings / 4).backward()
+    expected = [p.grad for p in run.model.backbone.parameters() if p.grad is not None]
+    for first, second in zip(found, expected, strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
+    logged = {name: float(total / weight) for name, (total, weight) in terms.items()}
+    assert logged[".squares"] == pytest.approx(float(everything.detach()) / 8, rel=1e-5)
+    assert set(squares.names) | {"blobs", "rings"} == set(terms)
+
+
+def test_micro_batches_of_a_step_share_the_divisor_of_a_further_loss(run):
+    losses = run.trainer(None, None).data.losses
+    module = LossModule(run.model.eval(), losses, [FeatureSquares()]).eval()
+    batch = run.loader.batch(0)
+    scale = LossScale("head", {"blobs": 1.0, "rings": 1.0}, {"blobs": 3, "rings": 2})
+    _, whole = _gradients(run, module, [batch], scale)
+    _, parts = _gradients(run, module, [replace(batch, parts=(p,)) for p in batch.parts], scale)
+    for first, second in zip(whole, parts, strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-5)
