@@ -149,6 +149,9 @@ class Training(Strict):
         seed: key of every random draw of the run.
         init: checkpoint file whose weights the run starts from.
         log_every, save_every, evaluate_every: in steps; 0 evaluates at the end only.
+        gradient_report_every: in steps; logs each head's share of the gradient of one late layer of
+            the backbone and the cosines between heads, for the report; 0 does not measure. The
+            run's weights are the same with and without.
         tensorboard: also write curves for TensorBoard (extra `tensorboard`).
     """
 
@@ -164,6 +167,7 @@ class Training(Strict):
     log_every: int = Field(20, ge=1)
     save_every: int = Field(500, ge=1)
     evaluate_every: int = Field(0, ge=0)
+    gradient_report_every: int = Field(0, ge=0)
     tensorboard: bool = False
 
     @model_validator(mode="after")

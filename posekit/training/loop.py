@@ -19,6 +19,7 @@ from posekit.errors import CheckpointError, ConfigError
 from posekit.models import PoseModel
 from posekit.recipe import Recipe
 from posekit.training.events import ErrorBook, HeadResult, Listener, StepLog
+from posekit.training.gradients import measure_gradients, measured_parameters
 from posekit.training.losses import PointLoss
 from posekit.training.optimizer import build_optimizer
 from posekit.training.run_folder import RunFolder
@@ -106,6 +107,8 @@ class Trainer:
         self.step = 0
         self.best: dict[str, float] = {}
         self.errors = ErrorBook(listener)
+        if training.gradient_report_every:
+            measured_parameters(self.model)  # says at once if there is nothing to measure
 
     @property
     def averaged_model(self) -> PoseModel:
@@ -129,6 +132,7 @@ class Trainer:
                 waiting = time.perf_counter()
                 step_batches = [next(batches).to(self.accelerator.device) for _ in range(micro)]
                 clock.waited_s += time.perf_counter() - waiting
+                self._report_gradients(step_batches)
                 terms = self.train_step(step_batches)
                 clock.add(step_batches, terms)
                 self._between_steps(clock)
@@ -204,6 +208,19 @@ class Trainer:
             with self.accelerator.no_sync(self.module):
                 self.accelerator.backward(loss)
 
+    def _report_gradients(self, batches: Sequence[Batch]) -> None:
+        """Log how the heads move the backbone in the coming step; changes nothing in the run."""
+        every, main = self.recipe.training.gradient_report_every, self.accelerator.is_main_process
+        if not every or (self.step + 1) % every or self.folder is None or not main:
+            return
+        self.module.train()
+        inner = getattr(self.module, "module", self.module)
+        scaler = self.accelerator.scaler
+        factor = 1.0 if scaler is None else float(scaler.get_scale())
+        with keyed_randomness(self.recipe.training.seed, self.step, 0, self.accelerator.device):
+            found = measure_gradients(inner, batches, self.scale, factor)
+        self.folder.append_gradients(self.step + 1, found)
+
     def _between_steps(self, clock: _Clock) -> None:
         training = self.recipe.training
         is_last = self.step == self.total_steps
@@ -266,7 +283,13 @@ def check_same_run(state: dict[str, Any], recipe: Recipe, processes: int, where:
             )
 
 
-_FREE = {"training.log_every", "training.save_every", "data.workers", "training.evaluate_every"}
+_FREE = {
+    "training.log_every",
+    "training.save_every",
+    "training.evaluate_every",
+    "training.gradient_report_every",
+    "data.workers",
+}
 
 
 def _difference(old: Any, new: Any, path: str) -> str | None:

@@ -15,6 +15,7 @@ from posekit.models.checkpoint import save_checkpoint
 from posekit.models.training_state import load_training_state, save_training_state
 from posekit.recipe import Recipe
 from posekit.training.events import HeadResult, StepLog
+from posekit.training.gradients import GradientReport
 
 
 class RunFolder:
@@ -81,6 +82,10 @@ class RunFolder:
         """Add an evaluation line to log.jsonl."""
         metrics = {head: result.metrics for head, result in results.items()}
         self._append({"step": step, "eval": metrics})
+
+    def append_gradients(self, step: int, report: GradientReport) -> None:
+        """Add a line about the heads' gradients in a step to log.jsonl."""
+        self._append({"step": step, "gradients": report.to_dict()})
 
     def save_last(self, state: dict[str, Any], model: PoseModel) -> None:
         """Write the resume state and the model; CheckpointError leaves the old files intact."""
