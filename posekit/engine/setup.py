@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,11 +77,17 @@ def build_run_model(recipe: Recipe, heads: dict[str, HeadSetup]) -> PoseModel:
 
 
 def build_losses(model: PoseModel, heads: dict[str, HeadSetup]) -> dict[str, PointLoss]:
-    """Give each head's per-point loss; ConfigError names the head whose loss does not fit."""
-    return {
-        name: build_loss(dict(head.loss), model.head(name).codec, f"head '{name}', loss")
-        for name, head in heads.items()
-    }
+    """Give each head's per-point loss; ConfigError names the head whose loss does not fit.
+
+    Parameters of a loss start as its head's name says, whatever else is built.
+    """
+    losses = {}
+    for name, head in heads.items():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(zlib.crc32(name.encode()))
+            where = f"head '{name}', loss"
+            losses[name] = build_loss(dict(head.loss), model.head(name).codec, where)
+    return losses
 
 
 def _read_head(recipe: Recipe, name: str) -> HeadSetup:

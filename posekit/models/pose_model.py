@@ -199,11 +199,21 @@ class PoseModel(nn.Module):
             parts = list(zip(images, groups, strict=True))
         outputs: dict[str, Tensor] = {}
         for part, part_groups in parts:
-            features = self.features(part, part_groups)
-            for name, rows in part_groups:
+            for name, output in self.run_heads(
+                self.features(part, part_groups), part_groups
+            ).items():
                 if name in outputs:
                     raise ValueError(f"head '{name}' stands in two groups of one batch")
-                outputs[name] = self.run_head(name, features[_checked(rows, len(part), name)])
+                outputs[name] = output
+        return outputs
+
+    def run_heads(self, features: Tensor, groups: Groups) -> dict[str, Tensor]:
+        """Give every head's output on its own rows of features (B, D, h, w); see `forward`."""
+        outputs: dict[str, Tensor] = {}
+        for name, rows in groups:
+            if name in outputs:
+                raise ValueError(f"head '{name}' stands in two groups of one batch")
+            outputs[name] = self.run_head(name, features[_checked(rows, len(features), name)])
         return outputs
 
     def run_head(self, name: str, features: Tensor) -> Tensor:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from timm.utils import ModelEmaV3
-from torch import Tensor
+from torch import Tensor, nn
 
 from posekit.data.loader import Batch
 from posekit.errors import CheckpointError, ConfigError
@@ -21,6 +21,7 @@ from posekit.recipe import Recipe
 from posekit.training.events import ErrorBook, HeadResult, Listener, StepLog
 from posekit.training.gradients import measure_gradients, measured_parameters
 from posekit.training.losses import PointLoss
+from posekit.training.objective import Objective, Terms
 from posekit.training.optimizer import build_optimizer
 from posekit.training.run_folder import RunFolder
 from posekit.training.schedule import build_scheduler, run_length
@@ -29,7 +30,6 @@ from posekit.training.step import (
     ExtraLoss,
     LossModule,
     LossScale,
-    Terms,
     keyed_randomness,
     run_step,
 )
@@ -54,13 +54,41 @@ class TrainingSet:
     losses: dict[str, PointLoss]
     extras: tuple[ExtraLoss, ...] = ()
 
+    def objective(self, model: PoseModel, recipe: Recipe) -> tuple[Objective, LossScale]:
+        """Give what is to be minimised, and how its terms become one loss."""
+        scale = LossScale(
+            recipe.training.loss_scale,
+            {name: head.loss_weight for name, head in recipe.heads.items()},
+            {name: len(model.head(name).schema) for name in recipe.heads},
+        )
+        return LossModule(model, self.losses, self.extras), scale
+
+
+class Material(Protocol):
+    """What the loop trains on and for: a TrainingSet, or another kind of run's."""
+
+    @property
+    def batches(self) -> Batches:
+        """See TrainingSet."""
+
+    @property
+    def instances(self) -> int:
+        """See TrainingSet."""
+
+    @property
+    def extras(self) -> tuple[ExtraLoss, ...]:
+        """See TrainingSet."""
+
+    def objective(self, model: Any, recipe: Recipe) -> tuple[Objective, LossScale]:
+        """Give what is to be minimised, and how its terms become one loss."""
+
 
 class Trainer:
-    """Trains one PoseModel by one recipe.
+    """Trains one model by one recipe.
 
     Args:
         recipe: the run.
-        model: on the CPU, as built or loaded.
+        model: on the CPU, as built or loaded; a PoseModel, or what else the data's objective takes.
         data: batches and losses.
         accelerator: device, precision and processes (accelerate).
         listener: is told what happens (on the first process only).
@@ -74,8 +102,8 @@ class Trainer:
     def __init__(
         self,
         recipe: Recipe,
-        model: PoseModel,
-        data: TrainingSet,
+        model: Any,
+        data: Material,
         accelerator: Accelerator,
         listener: Listener,
         folder: RunFolder | None = None,
@@ -84,10 +112,12 @@ class Trainer:
         self.recipe, self.data, self.accelerator = recipe, data, accelerator
         self.listener, self.folder, self.evaluate = listener, folder, evaluate
         config, training = recipe.optimizer, recipe.training
-        self.model = model.to(accelerator.device)
+        self.objective, self.scale = data.objective(model, recipe)
+        self.objective.to(accelerator.device)
+        self.model = model
         _choose_attention(self.model, accelerator.device, training.precision)
         self.total_steps, unit = run_length(recipe, data.instances, accelerator.num_processes)
-        self.optimizer = build_optimizer(self.model, config)
+        self.optimizer = build_optimizer(self.model, config, self.objective.own_parameters())
         self.scheduler = build_scheduler(
             self.optimizer, recipe.schedule, config.lr, self.total_steps, unit
         )
@@ -96,14 +126,7 @@ class Trainer:
             if training.ema_decay
             else None
         )
-        self.scale = LossScale(
-            training.loss_scale,
-            {name: head.loss_weight for name, head in recipe.heads.items()},
-            {name: len(self.model.head(name).schema) for name in recipe.heads},
-        )
-        self.module, self.prepared = accelerator.prepare(
-            LossModule(self.model, data.losses, data.extras), self.optimizer
-        )
+        self.module, self.prepared = accelerator.prepare(self.objective, self.optimizer)
         self.step = 0
         self.best: dict[str, float] = {}
         self.errors = ErrorBook(listener)
@@ -111,7 +134,7 @@ class Trainer:
             measured_parameters(self.model)  # says at once if there is nothing to measure
 
     @property
-    def averaged_model(self) -> PoseModel:
+    def averaged_model(self) -> Any:
         """The model to evaluate and to keep: the averaged one if the recipe averages."""
         return self.model if self.ema is None else self.ema.module
 
@@ -123,7 +146,7 @@ class Trainer:
             DatasetError: too many records of a dataset cannot be read.
         """
         self.listener.started(self.step, self.total_steps)
-        names = [*self.recipe.heads, *(name for e in self.data.extras for name in e.names)]
+        names = [*self.scale.weights, *(name for e in self.data.extras for name in e.names)]
         clock = _Clock(self.recipe, names, self.data.instances, self.accelerator)
         micro = self.recipe.training.accumulate
         batches = self.data.batches(self.step * micro)
@@ -173,6 +196,7 @@ class Trainer:
             "step": self.step,
             "world_size": self.accelerator.num_processes,
             "model": self.model.state_dict(),
+            "objective": self.objective.own_state(),
             "ema": None if self.ema is None else self.ema.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
@@ -188,6 +212,7 @@ class Trainer:
         """
         check_same_run(state, self.recipe, self.accelerator.num_processes, where)
         self.model.load_state_dict(state["model"])
+        self.objective.load_own_state(state.get("objective", {}))
         if self.ema is not None and state["ema"] is not None:
             self.ema.module.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -319,7 +344,7 @@ def build_accelerator(precision: str) -> Accelerator:
     )
 
 
-def _choose_attention(model: PoseModel, device: torch.device, precision: str) -> None:
+def _choose_attention(model: nn.Module, device: torch.device, precision: str) -> None:
     """Train with fused attention, except in bf16 on CPUs, where the plain product is faster.
 
     benchmarks/cpu_attention.py measures both.

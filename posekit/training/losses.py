@@ -1,4 +1,4 @@
-"""Losses of a head's maps, normalised over the head's own labelled points.
+"""Losses of a head's output, normalised over the head's own labelled points.
 
 A loss gives one value for each keypoint of each sample; `LossTerm` holds their weighted sum and
 what it is to be divided by, so that several micro-batches and processes add up exactly.
@@ -12,11 +12,27 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from posekit.codecs.base import Codec
 from posekit.config import Strict, validate
 from posekit.errors import ConfigError, nearest
+
+
+class PointLoss(nn.Module):
+    """Gives one value for each keypoint of each sample; may have parameters of its own."""
+
+    def forward(self, codec: Codec, output: Tensor, target: Tensor, points: Tensor) -> Tensor:
+        """Give float32 (B, K), not yet weighted.
+
+        Args:
+            codec: the head's codec.
+            output: (B, C, H, W), what the head gave.
+            target: float32 (B, C, H, W), maps as the codec encodes them or a teacher gives them.
+            points: float32 (B, K, 2), what the target stands for, in crop pixels; anything where
+                a keypoint has no weight.
+        """
+        raise NotImplementedError
 
 
 class MseConfig(Strict):
@@ -39,10 +55,6 @@ class CrossEntropyConfig(Strict):
 
     kind: Literal["cross_entropy"] = "cross_entropy"
     scale: float = Field(1.0, gt=0)
-
-
-LossConfig = MseConfig | CrossEntropyConfig
-PointLoss = Callable[[Codec, Tensor, Tensor], Tensor]
 
 
 @dataclass
@@ -69,15 +81,26 @@ def build_loss(config: dict[str, Any], codec: Codec, where: str) -> PointLoss:
     kind = config.get("kind")
     if kind not in _LOSSES:
         raise ConfigError(f"{where}: unknown loss '{kind}'{nearest(str(kind), _LOSSES)}")
-    model, loss, activation = _LOSSES[kind]
+    model, build, activation = _LOSSES[kind]
     typed = validate(model, config, where)
     if codec.activation != activation:
         raise ConfigError(
             f"{where}: loss '{kind}' needs the codec's activation to be '{activation}', "
             f"found '{codec.activation}'"
         )
-    scale = typed.scale
-    return lambda codec, output, target: loss(codec, output, target) * scale
+    return build(typed)
+
+
+class MapLoss(PointLoss):
+    """A plain function of output and target, times a factor."""
+
+    def __init__(self, function: Callable[[Codec, Tensor, Tensor], Tensor], scale: float):
+        super().__init__()
+        self.function, self.scale = function, scale
+
+    def forward(self, codec: Codec, output: Tensor, target: Tensor, points: Tensor) -> Tensor:
+        """Give float32 (B, K); see `PointLoss`."""
+        return self.function(codec, output, target) * self.scale
 
 
 def mse(codec: Codec, output: Tensor, target: Tensor) -> Tensor:
@@ -120,7 +143,7 @@ def loss_term(
         labelled: float32 (n, K), weight of each point before encoding.
     """
     target, weights = codec.encode(points, labelled)
-    values = loss(codec, output, target)
+    values = loss(codec, output, target, points)
     return LossTerm((values * weights).sum(), weights.sum(), weights.numel())
 
 
@@ -128,7 +151,11 @@ def _pixels(output: Tensor) -> int:
     return output.shape[-2] * output.shape[-1]
 
 
-_LOSSES: dict[str, tuple[type[Any], PointLoss, str]] = {
-    "mse": (MseConfig, mse, "none"),
-    "cross_entropy": (CrossEntropyConfig, cross_entropy, "softmax"),
+_LOSSES: dict[str, tuple[type[Any], Callable[[Any], PointLoss], str]] = {
+    "mse": (MseConfig, lambda config: MapLoss(mse, config.scale), "none"),
+    "cross_entropy": (
+        CrossEntropyConfig,
+        lambda config: MapLoss(cross_entropy, config.scale),
+        "softmax",
+    ),
 }

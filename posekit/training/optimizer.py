@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -11,8 +13,12 @@ from posekit.models import PoseModel, parameter_groups
 from posekit.recipe import Optimizer
 
 
-def build_optimizer(model: PoseModel, config: Optimizer) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: PoseModel, config: Optimizer, others: Iterable[torch.nn.Parameter] = ()
+) -> torch.optim.Optimizer:
     """Give the recipe's optimizer; its groups carry `lr_scale` for timm's schedulers.
+
+    Parameters of the loss (`others`) get the top layer's learning rate and no weight decay.
 
     AdamW is ViTPose's. Muon (Jordan 2024; timm's, with updates scaled to AdamW's size) steps along
     the orthogonalised momentum of each weight matrix and learns from random weights in a fraction
@@ -21,6 +27,9 @@ def build_optimizer(model: PoseModel, config: Optimizer) -> torch.optim.Optimize
     groups = parameter_groups(
         model, lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay
     )
+    rest = list(others)
+    if rest:
+        groups.append({"params": rest, "lr": config.lr, "lr_scale": 1.0, "weight_decay": 0.0})
     if config.name == "adamw":
         for group in groups:
             group["lr"] = config.lr  # timm's schedulers multiply by the group's lr_scale
@@ -29,13 +38,18 @@ def build_optimizer(model: PoseModel, config: Optimizer) -> torch.optim.Optimize
     return Muon(parts, lr=config.lr, momentum=config.momentum, betas=config.betas)
 
 
+_TABLE = re.compile(r"pos_embed|_token$|\.token$")
+"""Position tables and single tokens: rows that are added or joined, no matrices that multiply."""
+
+
 def _split(group: dict[str, Any], model: PoseModel, config: Optimizer) -> list[dict[str, Any]]:
     """Split a group into its weight matrices (Muon) and the rest (AdamW)."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     matrices: list[torch.nn.Parameter] = []
     rest: list[torch.nn.Parameter] = []
     for parameter in group["params"]:
-        is_matrix = parameter.ndim >= 2 and "pos_embed" not in names[id(parameter)]
+        name = names.get(id(parameter), "")
+        is_matrix = parameter.ndim >= 2 and name and not _TABLE.search(name)
         (matrices if is_matrix else rest).append(parameter)
     scale = group["lr_scale"]
     decay = group["weight_decay"]

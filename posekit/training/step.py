@@ -14,11 +14,7 @@ from torch import Tensor, nn
 from posekit.data.batch import Batch, Group, Part
 from posekit.models import PoseModel
 from posekit.training.losses import LossTerm, PointLoss, loss_term
-
-Terms = dict[str, tuple[Tensor, Tensor]]
-"""What a loss is made of: head -> (weighted sum of its point losses, sum of the weights), and
-'HEAD.NAME' or '.NAME' -> (sum over samples of a further loss, number of samples of the head or of
-all heads)."""
+from posekit.training.objective import Objective, Terms
 
 
 @dataclass(frozen=True)
@@ -61,12 +57,10 @@ class ExtraLoss(Protocol):
         """Hear that the optimizer has stepped; called on every process."""
 
 
-class LossModule(nn.Module):
-    """A PoseModel that takes a batch and gives each head's loss before division.
+class LossModule(Objective):
+    """A PoseModel that takes a batch and gives each head's loss before division."""
 
-    One forward call a micro-batch, whatever the number of input sizes, so that
-    DistributedDataParallel can wrap it.
-    """
+    model: PoseModel
 
     def __init__(
         self,
@@ -76,7 +70,7 @@ class LossModule(nn.Module):
     ):
         super().__init__()
         self.model = model
-        self.losses = dict(losses)
+        self.losses = nn.ModuleDict(dict(losses))
         self.extras = tuple(extras)
 
     def forward(self, batch: Batch) -> Terms:
@@ -98,10 +92,9 @@ class LossModule(nn.Module):
 
     def _run(self, part: Part) -> PartOutputs:
         images = self.model.normalise(part.images)
-        groups = [(group.head, slice(group.start, group.stop)) for group in part.groups]
+        groups = groups_of(part)
         features = self.model.features(images, groups)
-        outputs = {name: self.model.run_head(name, features[rows]) for name, rows in groups}
-        return PartOutputs(part, images, features, outputs)
+        return PartOutputs(part, images, features, self.model.run_heads(features, groups))
 
     def label_weight(self, batch: Batch) -> dict[str, Tensor]:
         """Give head -> sum of the weights that `forward` would give, without the model."""
@@ -113,8 +106,9 @@ class LossModule(nn.Module):
         return weights
 
     def _term(self, head: str, output: Tensor, group: Group) -> LossTerm:
+        loss = cast(PointLoss, self.losses[head])
         codec = self.model.head(head).codec
-        return loss_term(self.losses[head], codec, output, group.points, _labelled(group))
+        return loss_term(loss, codec, output, group.points, _labelled(group))
 
 
 @dataclass(frozen=True)
@@ -158,6 +152,11 @@ class LossScale:
         return factors
 
 
+def groups_of(part: Part) -> list[tuple[str, slice]]:
+    """Give (head, rows) of each group, as PoseModel takes them."""
+    return [(group.head, slice(group.start, group.stop)) for group in part.groups]
+
+
 def rows_of(batches: Sequence[Batch]) -> dict[str, float]:
     """Give head -> number of samples in the micro-batches of one step."""
     rows: dict[str, float] = {}
@@ -188,7 +187,7 @@ def run_step(
     """Run forward and backward of one optimizer step.
 
     Args:
-        module: LossModule, possibly wrapped for several processes.
+        module: an Objective, possibly wrapped for several processes.
         batches: micro-batches of the step on this process's device.
         scale: how the heads' terms become one loss.
         backward: called with each micro-batch's loss and whether it is the last of the step.
@@ -197,7 +196,7 @@ def run_step(
     Returns:
         The terms of this process, detached, for logging.
     """
-    inner = cast(LossModule, getattr(module, "module", module))
+    inner = cast(Objective, getattr(module, "module", module))
     heads = list(scale.weights)
     device = batches[0].parts[0].images.device
     local_rows = {h: torch.tensor(float(n), device=device) for h, n in rows_of(batches).items()}

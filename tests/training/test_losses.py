@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from posekit.codecs import build_codec
 from posekit.errors import ConfigError
-from posekit.training.losses import build_loss, cross_entropy, loss_term, mse
+from posekit.training.losses import MapLoss, build_loss, cross_entropy, loss_term, mse
 
 SIZE = (32, 24)
 
@@ -66,8 +66,8 @@ def test_unlabelled_points_change_neither_loss_nor_weight(seed):
     codec = _codec()
     output, points, labelled = _random(seed)
     moved = torch.where(labelled[..., None] > 0, points, points + 1000)
-    first = loss_term(mse, codec, output, points, labelled)
-    second = loss_term(mse, codec, output, moved, labelled)
+    first = loss_term(MapLoss(mse, 1.0), codec, output, points, labelled)
+    second = loss_term(MapLoss(mse, 1.0), codec, output, moved, labelled)
     assert torch.equal(first.total, second.total)
     assert torch.equal(first.weight, second.weight)
 

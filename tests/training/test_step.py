@@ -9,6 +9,7 @@ import torch
 
 from posekit.engine.train import _prepare
 from posekit.training.events import Silent
+from posekit.training.loop import Trainer, TrainingSet
 from posekit.training.step import LossModule, LossScale, run_step
 
 
@@ -77,3 +78,34 @@ def test_micro_batches_of_a_step_share_the_divisor_of_a_further_loss(run):
     _, parts = _gradients(run, module, [replace(batch, parts=(p,)) for p in batch.parts], scale)
     for first, second in zip(whole, parts, strict=True):
         torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-5)
+
+
+def test_parameters_of_a_loss_are_trained_and_survive_a_resume_but_not_in_the_model(tiny, tmp_path):
+    from posekit.training.losses import PointLoss  # noqa: PLC0415
+    from posekit.training.run_folder import RunFolder  # noqa: PLC0415
+
+    class Weighted(PointLoss):
+        def __init__(self):
+            super().__init__()
+            self.factor = torch.nn.Parameter(torch.ones(2, 2))
+
+        def forward(self, codec, output, target, points):
+            return (output.float() - target).square().flatten(2).mean(-1) * self.factor.sum()
+
+    def trainer(folder=None):
+        run = _prepare(recipe, Silent())
+        losses = {name: Weighted() for name in run.heads}
+        data = TrainingSet(run.loader.batches, run.instances, losses)
+        return Trainer(recipe, run.model, data, run.accelerator, Silent(), folder)
+
+    recipe = tiny(steps=2)
+    folder = RunFolder(tmp_path / "run", recipe)
+    folder.start(resume=False)
+    first = trainer(folder)
+    first.run()
+    trained = first.objective.losses["blobs"].factor
+    assert (trained != 1).all()
+    assert not any("factor" in name for name in first.model.state_dict())
+    second = trainer()
+    second.restore(folder.start(resume=True))
+    assert torch.equal(second.objective.losses["blobs"].factor, trained)
