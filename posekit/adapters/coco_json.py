@@ -68,6 +68,20 @@ class CropFields(Strict):
     shift_down: float = 0.0
 
 
+class HeadBox(Strict):
+    """The box around a head, whose diagonal PCKh measures errors by.
+
+    Attributes:
+        field: the annotation's field with four numbers.
+        corners: they are x1, y1, x2, y2 instead of x, y, width, height.
+        factor: the extra `head_size` is the diagonal times this (0.6 in MPII's protocol).
+    """
+
+    field: str
+    corners: bool = False
+    factor: float = Field(0.6, gt=0)
+
+
 class CocoOptions(Strict):
     """What a card can tell the adapter.
 
@@ -79,6 +93,7 @@ class CocoOptions(Strict):
         parts: the instances that each annotation holds; by default one, from `keypoints`.
         extras: name -> annotation field, numbers to keep (NaN where absent).
         image_extras: name -> image field, likewise.
+        head_box: gives the extra `head_size` (NaN where an annotation has no such box).
         labelled_flag: image field that tells whether the image was labelled at all (PoseTrack's
             is_labeled); images where it is false are not part of the split.
         trust_order: do not compare the file's keypoint names with the schema's.
@@ -92,6 +107,7 @@ class CocoOptions(Strict):
     parts: list[Part] = Field(default_factory=lambda: [Part()], min_length=1)
     extras: dict[str, str] = Field(default_factory=dict)
     image_extras: dict[str, str] = Field(default_factory=dict)
+    head_box: HeadBox | None = None
     labelled_flag: str | None = None
     trust_order: bool = False
     renumber: bool = False
@@ -272,6 +288,8 @@ class _Reader:
                 extras[name] = number(record[key], key, place)
             else:
                 extras.setdefault(name, float("nan"))
+        if self.options.head_box is not None:
+            extras["head_size"] = _head_size(record, self.options.head_box, place)
         return extras
 
     def _category(self, record: Mapping[str, Any], place: Place) -> int:
@@ -331,6 +349,17 @@ def _keep_categories(coco: CocoFile, options: CocoOptions) -> CocoFile:
             f"option 'categories' asks for {sorted(map(str, wanted))}; {coco.file} has {names}"
         )
     return CocoFile(coco.file, coco.images, kept, coco.annotations)
+
+
+def _head_size(record: Mapping[str, Any], head: HeadBox, place: Place) -> float:
+    value = record.get(head.field)
+    if value is None:
+        return float("nan")
+    if not isinstance(value, list) or len(value) != 4:
+        place.fail(f"{head.field}: found {show(value)}, expected four numbers")
+    numbers = np.array([number(v, head.field, place) for v in value])
+    sides = numbers[2:] - numbers[:2] if head.corners else numbers[2:]
+    return head.factor * float(np.hypot(*sides))
 
 
 def _area(value: Any, place: Place) -> float:

@@ -173,6 +173,8 @@ def _sigmas(case: Case) -> Iterator[Finding]:
     if not isinstance(case.protocol, OksProtocol):
         return
     sigmas = case.protocol.sigmas if case.protocol.sigmas is not None else case.schema.sigmas
+    if sigmas is None and not case.protocol.needs_sigmas:
+        return
     if sigmas is None:
         yield Finding(
             "no_sigmas",

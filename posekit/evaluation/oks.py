@@ -164,7 +164,7 @@ def prepare(
     categories = np.unique(truth.category_id)
     left = ranked.predictions
     image = _positions(images, left.image_id)
-    _refuse_unknown_images(image, left)
+    refuse_unknown_images(images, left)
     category = _positions(categories, left.category_id)
     # The reference drops what has no keypoint score above 0, and never sees other categories.
     counts = (left.scores > 0).any(axis=1) & (category >= 0)
@@ -282,14 +282,15 @@ def _positions(known: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.where(known[at] == values, at, -1)
 
 
-def _refuse_unknown_images(image: np.ndarray, predictions: Predictions) -> None:
-    unknown = np.flatnonzero(image < 0)
+def refuse_unknown_images(images: np.ndarray, predictions: Predictions) -> None:
+    """Raise PredictionError if a prediction is of none of the images (their ids, in any order)."""
+    unknown = np.flatnonzero(~np.isin(predictions.image_id, images))
     if unknown.size:
         first = predictions.image_id[unknown[0]]
         raise PredictionError(
-            f"{unknown.size} of {len(image)} predictions are of images that the annotations do "
-            f"not list (the first: image id {show_id(first)}); is it the predictions file of this "
-            "split?"
+            f"{unknown.size} of {len(predictions)} predictions are of images that the annotations "
+            f"do not list (the first: image id {show_id(first)}); is it the predictions file of "
+            "this split?"
         )
 
 

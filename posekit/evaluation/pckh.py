@@ -16,9 +16,10 @@ def evaluate_pckh(
 ) -> Scores:
     """Give the columns at the first threshold, PCKh, and PCKh@t for the other thresholds.
 
-    A column is the plain mean of its keypoints; PCKh is the share of all labelled keypoints but
-    those left out, so each keypoint weighs as much as it is labelled. `inclusive` is ViTPose's
-    `<=`; mmpose 1.x takes `<`. Source: MPII evaluation in both.
+    A column is the plain mean of its keypoints, or the share of their points; PCKh is the share of
+    all labelled keypoints but those left out, so each keypoint weighs as much as it is labelled.
+    `inclusive` is ViTPose's `<=`; mmpose 1.x takes `<`. Source: MPII evaluation in both, and for
+    pooled columns mmpose 0.x's MPII-TRB evaluation.
     """
     points = pts.join(truth, predictions, schema, protocol)
     length = pts.lengths(points, protocol.normaliser) * protocol.normaliser_factor
@@ -36,9 +37,9 @@ def evaluate_pckh(
         label = "PCKh" if is_main else f"PCKh@{threshold:g}"
         if is_main:
             for column, channels in pts.columns(schema, protocol.columns).items():
-                metrics[column] = pts.mean(share[channels])
-        total = counted[:, kept].sum()
-        metrics[label] = 100 * float(hit[:, kept].sum() / total) if total else float("nan")
+                pooled = _share(hit[:, channels], counted[:, channels])
+                metrics[column] = pooled if protocol.pooled_columns else pts.mean(share[channels])
+        metrics[label] = _share(hit[:, kept], counted[:, kept])
         tables[label] = share
     return Scores(
         metrics=metrics,
@@ -47,3 +48,9 @@ def evaluate_pckh(
         protocol=protocol_dict(protocol, schema),
         counts=pts.count(points),
     )
+
+
+def _share(hit: np.ndarray, counted: np.ndarray) -> float:
+    """Percent of the counted points that are hits, NaN if none counts."""
+    total = counted.sum()
+    return 100 * float(hit.sum() / total) if total else float("nan")

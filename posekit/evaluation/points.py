@@ -90,13 +90,18 @@ def of_subset(points: Points, name: str) -> np.ndarray:
 
 def extra(points: Points, name: str) -> np.ndarray:
     """float64 (n,): a further number of each instance; ConfigError lists those that there are."""
-    extras = points.truth.extras
+    return extra_of(points.truth, points.rows, name)
+
+
+def extra_of(truth: InstanceColumns, rows: np.ndarray, name: str) -> np.ndarray:
+    """float64 (n,): a further number of some rows; ConfigError lists those that there are."""
+    extras = truth.extras
     if name not in extras:
         raise ConfigError(
             f"the protocol needs the annotations' '{name}', but these annotations have only "
             f"{sorted(extras) or 'no extras'}"
         )
-    return np.asarray(extras[name], dtype=np.float64)[points.rows]
+    return np.asarray(extras[name], dtype=np.float64)[rows]
 
 
 def lengths(points: Points, normaliser: Normaliser, short_below_px: float = 0.0) -> np.ndarray:

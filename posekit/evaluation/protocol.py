@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -69,6 +69,7 @@ class OksProtocol(Protocol):
         engine: 'posekit' or the slower reference 'pycocotools'; the numbers are the same.
     """
 
+    needs_sigmas: ClassVar[bool] = True
     sigmas: tuple[Positive, ...] | None = None
     sigmas_source: str | None = None
     use_area: bool = True
@@ -114,6 +115,24 @@ class WholeBodyProtocol(OksProtocol):
     parts: dict[str, tuple[str, str]] = Field(default_factory=dict)
 
 
+class JointApProtocol(OksProtocol):
+    """Average precision of each keypoint, and OKS AP of the same frames where there are sigmas.
+
+    Attributes:
+        normaliser: length of a person that distances are divided by.
+        normaliser_factor: times this.
+        threshold: a keypoint is found within so many lengths, that distance included.
+        columns: column -> keypoints whose AP is averaged for it.
+    """
+
+    needs_sigmas: ClassVar[bool] = False
+    use_area: bool = False
+    normaliser: Normaliser = "head_size"
+    normaliser_factor: Positive = 1.0
+    threshold: Positive = 0.5
+    columns: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+
+
 class PckProtocol(Protocol):
     """Share of keypoints nearer than a threshold times a normalising length.
 
@@ -155,6 +174,7 @@ class PckhProtocol(Protocol):
         thresholds: the first is the main one, the others add PCKh@threshold.
         inclusive: an error equal to the threshold counts as correct.
         columns: column -> keypoints, each column the plain mean of theirs.
+        pooled_columns: a column is the share of all its keypoints' points instead.
         left_out: keypoints that the mean leaves out.
     """
 
@@ -163,6 +183,7 @@ class PckhProtocol(Protocol):
     thresholds: tuple[Positive, ...] = (0.5, 0.1)
     inclusive: bool = True
     columns: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    pooled_columns: bool = False
     left_out: tuple[str, ...] = ()
 
 

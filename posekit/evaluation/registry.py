@@ -10,12 +10,13 @@ from posekit.catalog import DatasetCard
 from posekit.config import validate
 from posekit.data.columns import InstanceColumns
 from posekit.errors import ConfigError, nearest
-from posekit.evaluation import dlc, nme, oks, pck, pckh
+from posekit.evaluation import dlc, joint_ap, nme, oks, pck, pckh
 from posekit.evaluation.base import Predictions, Scores
 from posekit.evaluation.protocol import (
     AucEpeProtocol,
     CrowdPoseProtocol,
     DlcProtocol,
+    JointApProtocol,
     NmeProtocol,
     OksProtocol,
     PckhProtocol,
@@ -42,6 +43,7 @@ EVALUATORS = {
         ("oks", OksProtocol, oks.evaluate_oks),
         ("crowdpose", CrowdPoseProtocol, oks.evaluate_crowdpose),
         ("wholebody", WholeBodyProtocol, oks.evaluate_wholebody),
+        ("joint_ap", JointApProtocol, joint_ap.evaluate_joint_ap),
         ("pck", PckProtocol, pck.evaluate_pck),
         ("pckh", PckhProtocol, pckh.evaluate_pckh),
         ("nme", NmeProtocol, nme.evaluate_nme),

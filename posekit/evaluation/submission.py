@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ from posekit.errors import PosekitError
 from posekit.evaluation.base import Predictions
 from posekit.evaluation.oks import part_columns, sigmas_of
 from posekit.evaluation.oks_nms import rank
-from posekit.evaluation.protocol import OksProtocol, Protocol
+from posekit.evaluation.protocol import JointApProtocol, OksProtocol, Protocol
 from posekit.schema import KeypointSchema
 
 PREDICTIONS_FILE = "predictions.json"
@@ -56,12 +57,15 @@ def write_submission(
     """Write the files of an evaluation: predictions.json and the official one, if there is one.
 
     OKS sets get results.json in COCO's results format, rescored and after NMS, ready for a test
-    server; sets that come with head sizes (MPII) get pred.mat.
+    server; frames of videos scored keypoint by keypoint also get frames/VIDEO.json in the form that
+    poseval reads; sets that come with head sizes (MPII) get pred.mat.
     """
     files = [write_predictions(folder / PREDICTIONS_FILE, predictions)]
     if isinstance(protocol, OksProtocol):
         records = coco_results(predictions, schema, protocol)
         files.append(write_json_list(folder / "results.json", records))
+        if isinstance(protocol, JointApProtocol):
+            files += write_frames(folder / "frames", predictions, truth, schema)
     elif "head_size" in truth.extras:
         files.append(write_mpii_mat(folder / "pred.mat", predictions, truth))
     return files
@@ -106,16 +110,54 @@ def write_mpii_mat(file: Path, predictions: Predictions, truth: InstanceColumns)
     return file
 
 
+def write_frames(
+    folder: Path, predictions: Predictions, truth: InstanceColumns, schema: KeypointSchema
+) -> list[Path]:
+    """Write one file for each folder of frames, in PoseTrack18's form, as poseval reads them.
+
+    Every image of the split is listed. Poses are not followed from frame to frame: all tracks are
+    0, so that only the AP of these files means something.
+    """
+    categories = [{"id": 1, "name": "person", "keypoints": list(schema.keypoints)}]
+    files: dict[str, dict[str, list[Any]]] = {}
+    of_image: dict[Any, dict[str, list[Any]]] = {}
+    ids = np.asarray(truth.image_id).tolist()
+    for raw, image_id in zip(np.asarray(truth.image_path).tolist(), ids, strict=True):
+        path = raw.decode()
+        name = path.rpartition("/")[0].rpartition("/")[2] or "frames"
+        content = files.setdefault(name, {"images": [], "annotations": []})
+        content["images"].append({"id": plain_id(image_id), "file_name": path})
+        of_image[image_id] = content
+    joined = np.concatenate([predictions.keypoints, predictions.scores[..., None]], axis=2)
+    for i, image_id in enumerate(predictions.image_id.tolist()):
+        record = {
+            "image_id": plain_id(image_id),
+            "track_id": 0,
+            "keypoints": joined[i].ravel().tolist(),
+            "scores": predictions.scores[i].tolist(),
+        }
+        of_image[image_id]["annotations"].append(record)
+    return [
+        write_text(folder / f"{name}.json", json.dumps({**content, "categories": categories}))
+        for name, content in files.items()
+    ]
+
+
 def write_json_list(file: Path, records: Iterable[dict[str, Any]]) -> Path:
     """Write a JSON list with one record a line, atomically; PosekitError if it cannot be."""
+    lines = (
+        ("," if number else "") + "\n" + json.dumps(record) for number, record in enumerate(records)
+    )
+    return write_text(file, itertools.chain(["["], lines, ["\n]\n"]))
+
+
+def write_text(file: Path, parts: str | Iterable[str]) -> Path:
+    """Write text piece by piece, atomically; PosekitError if it cannot be written."""
     temporary = file.with_name(file.name + ".part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8") as stream:
-            stream.write("[")
-            for number, record in enumerate(records):
-                stream.write(("," if number else "") + "\n" + json.dumps(record))
-            stream.write("\n]\n")
+            stream.writelines([parts] if isinstance(parts, str) else parts)
         os.replace(temporary, file)
     except OSError as error:
         temporary.unlink(missing_ok=True)

@@ -76,6 +76,24 @@ def test_pckh_is_the_share_of_all_points_but_those_left_out(seed):
         assert scores.metrics["PCKh"] == pytest.approx(100 * np.mean(flat), abs=1e-9)
 
 
+def test_pooled_columns_weigh_every_point_and_errors_at_the_threshold_may_be_wrong():
+    """MPII-TRB: a column is the share of its points, strictly within the threshold."""
+    truth, predictions, schema = problem(5)
+    truth = replace(truth, extras={"head_size": np.full(len(truth), 20.0)})
+    predictions = replace(predictions, keypoints=exact_points(truth.keypoints) + [10.0, 0.0])
+    names = schema.keypoints
+    protocol = PckhProtocol(pooled_columns=True, columns={"a": names[:3]}, thresholds=(0.5,))
+    assert evaluate_pckh(truth, predictions, schema, protocol).metrics["a"] == 100
+    strict = protocol.model_copy(update={"inclusive": False})
+    assert evaluate_pckh(truth, predictions, schema, strict).metrics["a"] == 0
+    near = np.arange(len(truth)) % 3 == 0
+    points = np.where(near[:, None, None], exact_points(truth.keypoints), predictions.keypoints)
+    half = replace(predictions, keypoints=points)
+    labelled = truth.visibility[:, :3] > 0
+    expected = 100 * labelled[near].sum() / labelled.sum()
+    assert evaluate_pckh(truth, half, schema, strict).metrics["a"] == pytest.approx(expected)
+
+
 def test_the_area_under_the_curve_equals_a_fine_integration():
     values = np.asarray([0.01, 0.03, 0.03, 0.08, 0.5])
     grid = (np.arange(10_000) + 0.5) / 10_000 * 0.1
