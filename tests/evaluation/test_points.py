@@ -80,7 +80,9 @@ def test_pooled_columns_weigh_every_point_and_errors_at_the_threshold_may_be_wro
     """MPII-TRB: a column is the share of its points, strictly within the threshold."""
     truth, predictions, schema = problem(5)
     truth = replace(truth, extras={"head_size": np.full(len(truth), 20.0)})
-    predictions = replace(predictions, keypoints=exact_points(truth.keypoints) + [10.0, 0.0])
+    predictions = replace(
+        predictions, keypoints=exact_points(truth.keypoints) + np.array([10.0, 0.0])
+    )
     names = schema.keypoints
     protocol = PckhProtocol(pooled_columns=True, columns={"a": names[:3]}, thresholds=(0.5,))
     assert evaluate_pckh(truth, predictions, schema, protocol).metrics["a"] == 100
