@@ -27,6 +27,7 @@ class SplitCard(Strict):
         annotations: the annotation file (or folder, for formats with a file an image).
         images: folder that image names in the annotation file are relative to.
         detections: detector boxes of this split as a COCO result file, if the protocol uses them.
+        detections_source: where that file is to be had.
         options: what the adapter needs to know besides; the adapter checks the keys.
     """
 
@@ -34,6 +35,7 @@ class SplitCard(Strict):
     annotations: str = ""
     images: str = ""
     detections: str = ""
+    detections_source: str = ""
     options: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -14,6 +14,7 @@ from posekit.catalog import find, read_with_extends
 from posekit.config import Strict, apply_overrides, validate
 from posekit.errors import ConfigError
 from posekit.model_config import BackboneConfig, FreezeConfig
+from posekit.published import Published, SourceFile
 
 
 class HeadRecipe(Strict):
@@ -28,6 +29,7 @@ class HeadRecipe(Strict):
         loss_weight: factor of this head's loss in the sum.
         decoder, codec, loss: settings that replace those of the head card, key by key.
         augmentation: settings that replace the run's, key by key.
+        protocol: settings of the evaluation laid over those of the card, such as the boxes.
         exclude: file with one image path or id a line that training leaves out.
     """
 
@@ -42,6 +44,7 @@ class HeadRecipe(Strict):
     codec: dict[str, Any] = Field(default_factory=dict)
     loss: dict[str, Any] = Field(default_factory=dict)
     augmentation: dict[str, Any] = Field(default_factory=dict)
+    protocol: dict[str, Any] = Field(default_factory=dict)
     exclude: str | None = None
 
     @field_validator("input_size")
@@ -139,6 +142,8 @@ class Training(Strict):
             training splits have instances together.
         batch_size: samples of a micro-batch in one process, all heads together.
         accumulate: micro-batches of an optimizer step.
+        batch_total: samples of an optimizer step over all processes; `accumulate` then follows
+            from the number of processes, so that one GPU and eight train alike.
         precision: arithmetic of the model; losses and weights stay float32.
         ema_decay: exponential moving average of the weights, which evaluation and the saved
             model use; 0 for none.
@@ -159,6 +164,7 @@ class Training(Strict):
     steps: int | None = Field(None, gt=0)
     batch_size: int = Field(64, ge=1)
     accumulate: int = Field(1, ge=1)
+    batch_total: int | None = Field(None, ge=1)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     ema_decay: float = Field(0.0, ge=0, lt=1)
     loss_scale: Literal["head", "share", "batch"] = "head"
@@ -188,6 +194,8 @@ class Recipe(Strict):
     """What a training run is: backbone x (dataset, head)s x mixture x schedule.
 
     Attributes:
+        published: reported results that `posekit reproduce` compares with.
+        sources: files that the run needs besides the datasets, and where they are to be had.
         freeze: parts of the model that do not train.
         data_root: folder that holds the datasets' folders.
         out: run folder; runs/NAME if left out.
@@ -197,6 +205,8 @@ class Recipe(Strict):
     notes: str = ""
     backbone: BackboneConfig
     heads: dict[str, HeadRecipe]
+    published: dict[str, Published] = Field(default_factory=dict)
+    sources: dict[str, SourceFile] = Field(default_factory=dict)
     freeze: FreezeConfig = FreezeConfig()
     data_root: str = "data"
     out: str = ""
@@ -219,11 +229,33 @@ class Recipe(Strict):
             raise ValueError(f"data.sampling.weights says nothing of the heads {sorted(missing)}")
         for name, head in self.heads.items():
             self._head_augmentation(name, head)
+        for name, entry in self.published.items():
+            if (entry.head or name) not in self.heads:
+                raise ValueError(f"published.{name}: there is no head '{entry.head or name}'")
         return self
 
     def head_augmentation(self, head: str) -> AugmentationConfig:
         """Give the augmentation of one head: the run's with the head's own settings on top."""
         return self._head_augmentation(head, self.heads[head])
+
+    def for_processes(self, processes: int) -> Recipe:
+        """Give the recipe with `accumulate` set so that a step holds `batch_total` samples.
+
+        Raises:
+            ConfigError: batch_total is no multiple of what the processes take at once.
+        """
+        training = self.training
+        if training.batch_total is None:
+            return self
+        at_once = training.batch_size * processes
+        if training.batch_total % at_once:
+            raise ConfigError(
+                f"training.batch_total is {training.batch_total}, which {processes} process(es) "
+                f"cannot share in micro-batches of {training.batch_size}; set training.batch_size "
+                f"to a number whose multiple by {processes} divides it"
+            )
+        update = {"accumulate": training.batch_total // at_once}
+        return self.model_copy(update={"training": training.model_copy(update=update)})
 
     def head_root(self, head: str, folder: str) -> Path:
         """Give the folder of a head's dataset, whose card calls it `folder`."""

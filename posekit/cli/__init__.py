@@ -7,11 +7,11 @@ import sys
 
 from rich.console import Console
 
-from posekit.cli import data, use, work
+from posekit.cli import data, reproduce, use, work
 from posekit.cli.base import app
 from posekit.errors import ConfigError, PosekitError
 
-__all__ = ["data", "main", "use", "work"]
+__all__ = ["data", "main", "reproduce", "use", "work"]
 
 
 def main() -> None:

@@ -3,15 +3,18 @@
 from posekit.engine.alone import compare_heads, train_alone
 from posekit.engine.elsewhere import evaluate_elsewhere, transfer_matrix
 from posekit.engine.evaluate import evaluate_run
+from posekit.engine.reproduce import Reproduction, reproduce
 from posekit.engine.train import Plan, RunResult, plan, train
 
 __all__ = [
     "Plan",
+    "Reproduction",
     "RunResult",
     "compare_heads",
     "evaluate_elsewhere",
     "evaluate_run",
     "plan",
+    "reproduce",
     "train",
     "train_alone",
     "transfer_matrix",

@@ -26,7 +26,8 @@ def describe(what: str | Path) -> dict[str, Any]:
     else:
         recipe = load_recipe(what)
         plain = recipe.training.model_copy(update={"init": None})
-        recipe = recipe.model_copy(update={"training": plain})
+        fresh = recipe.backbone.model_copy(update={"pretrained": False})
+        recipe = recipe.model_copy(update={"training": plain, "backbone": fresh})
         model, name = build_run_model(recipe, read_heads(recipe)), recipe.name
     heads = []
     for head_name in model.head_names:

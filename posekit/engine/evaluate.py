@@ -10,10 +10,11 @@ from typing import Any
 
 from posekit.data.index import PoseIndex
 from posekit.engine.setup import HeadSetup, read_heads
-from posekit.errors import CheckpointError, ConfigError, nearest
+from posekit.errors import CheckpointError, ConfigError, PredictionError, nearest
 from posekit.evaluation.autopsy import Diagnosis, diagnose
 from posekit.evaluation.base import Predictions, Scores
 from posekit.evaluation.baseline import MeanPose
+from posekit.evaluation.boxes import boxes_file
 from posekit.evaluation.pck import evaluate_pck
 from posekit.evaluation.pictures import write_best_worst
 from posekit.evaluation.protocol import PckProtocol
@@ -94,6 +95,21 @@ class RunEvaluator:
             self._indices[name] = head.index(str(head.recipe.evaluate))
         return self._indices[name]
 
+    def check_boxes(self) -> None:
+        """Raise PredictionError if a detector's boxes that a protocol asks for are not there.
+
+        To be called before hours of training.
+        """
+        for name in self.heads:
+            index = self.index(name)
+            file = boxes_file(index, protocol_of(index.card, self._protocol_settings(name)))
+            if file is not None and not file.is_file():
+                raise PredictionError(
+                    f"{file}: there is no such file, expected the detector's boxes that head "
+                    f"'{name}' is evaluated on; put it there, or evaluate on annotated boxes "
+                    f"(heads.{name}.protocol.boxes=annotation)"
+                )
+
     def head_results(self, model: PoseModel, step: int) -> dict[str, HeadResult]:
         """Score every head of a model; the numbers alone, for a run's log."""
         return {name: head_result(self.score(model, name)[0]) for name in self.heads}
@@ -130,7 +146,8 @@ class RunEvaluator:
         )
 
     def _protocol_settings(self, name: str) -> dict[str, Any]:
-        return {**self.recipe.evaluation.protocol, **self.settings}
+        own = self.recipe.heads[name].protocol
+        return {**self.recipe.evaluation.protocol, **own, **self.settings}
 
 
 def yardstick(index: PoseIndex, predictions: Predictions) -> float:

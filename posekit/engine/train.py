@@ -102,8 +102,11 @@ def train(
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     run = _prepare(recipe, listener or Silent())
+    recipe = run.recipe
     folder = RunFolder(run_folder_of(recipe), recipe)
     evaluator = RunEvaluator(recipe, run.heads) if evaluate else None
+    if evaluator is not None:
+        evaluator.check_boxes()
     state = folder.start(resume) if run.accelerator.is_main_process else None
     if recipe.training.tensorboard and run.accelerator.is_main_process:
         run.listener = TensorBoardListener(folder.path, run.listener)
@@ -127,6 +130,7 @@ def plan(recipe: Recipe | str | Path, overrides: Iterable[str] = (), dry_steps: 
     """Find out what a run would do, by `dry_steps` real steps that leave nothing behind."""
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     run = _prepare(recipe, Silent())
+    recipe = run.recipe
     trainer = run.trainer(None, None)
     steps, epoch_steps = run_length(recipe, run.instances, run.accelerator.num_processes)
     batches = run.loader.batches(0)
@@ -196,6 +200,7 @@ class _Run:
 
 def _prepare(recipe: Recipe, listener: Listener) -> _Run:
     accelerator = build_accelerator(recipe.training.precision)
+    recipe = recipe.for_processes(accelerator.num_processes)
     heads = read_heads(recipe)
     indices = {name: head.train_index() for name, head in heads.items()}
     model = build_run_model(recipe, heads)

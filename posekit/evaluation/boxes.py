@@ -27,18 +27,27 @@ def boxes_of(index: PoseIndex, protocol: Protocol) -> Predictions:
     Raises:
         PredictionError: the file cannot be read or does not fit the split.
     """
+    file = boxes_file(index, protocol)
+    return annotated_boxes(index) if file is None else _detections(file, index, protocol)
+
+
+def boxes_file(index: PoseIndex, protocol: Protocol) -> Path | None:
+    """Give the file of the detector's boxes, or None for annotated boxes.
+
+    Raises:
+        PredictionError: the card names no file for the split.
+    """
     if protocol.boxes == "annotation":
-        return annotated_boxes(index)
-    file = Path(protocol.boxes).expanduser()
-    if protocol.boxes == "detections":
-        named = index.card.split(index.split).detections
-        if not named:
-            raise PredictionError(
-                f"dataset '{index.card.name}' names no detections for split '{index.split}'; give "
-                "the file itself (boxes=FILE)"
-            )
-        file = index.root / named
-    return _detections(file, index, protocol)
+        return None
+    if protocol.boxes != "detections":
+        return Path(protocol.boxes).expanduser()
+    named = index.card.split(index.split).detections
+    if not named:
+        raise PredictionError(
+            f"dataset '{index.card.name}' names no detections for split '{index.split}'; give "
+            "the file itself (boxes=FILE)"
+        )
+    return index.root / named
 
 
 def _detections(file: Path, index: PoseIndex, protocol: Protocol) -> Predictions:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from posekit.models import PoseModel, build_model
+from posekit.models import PoseModel
 from posekit.models.convert import convert
 from posekit.models.pretrained import load_pretrained
 from posekit.models.surgery import single_head
@@ -101,9 +101,9 @@ def test_losses_and_gradients_of_vitpose_plus_equal_the_reference(plus, parity, 
     losses = parity_loss(plus, parity)
     sum(losses).backward()
     expected = golden[f"loss_{mode}"]
-    assert [loss.item() for loss in losses] == pytest.approx(expected["per_head"], rel=1e-4)
+    assert [loss.item() for loss in losses] == pytest.approx(expected["per_head"], rel=1e-5)
     norms = {official(name): p.grad.norm().item() for name, p in plus.named_parameters()}
-    assert norms == pytest.approx(expected["grad_norm_per_parameter"], rel=1e-3, abs=1e-6)
+    assert norms == pytest.approx(expected["grad_norm_per_parameter"], rel=1e-5)
     if mode == "train":
         state = {official(name): tensor for name, tensor in plus.state_dict().items()}
         for name, mean in golden["batchnorm_after_one_training_forward"].items():
@@ -164,29 +164,3 @@ def test_transformers_folders_give_transformers_maps(folder, make_spec, name):
     with torch.no_grad():
         close(model.run_head("coco", model.backbone(golden["x"], routes)), golden["heatmaps"])
     assert {entry.action for entry in made.ledger.entries} == {"used", "merged"}
-
-
-@pytest.mark.shared
-@pytest.mark.parametrize("size", ["small", "base", "large", "huge"])
-@pytest.mark.parametrize("kind", ["classic", "simple", "plus"])
-def test_published_sizes_have_exactly_the_published_parameters(folder, make_spec, size, kind):
-    layouts = json.loads((folder / "checkpoint_layouts.json").read_text())["official"]
-    layout = layouts[f"{size}_{kind}"]
-    simple = kind == "simple"
-    counts = (17, 14, 16, 17, 17, 133) if kind == "plus" else (17,)
-    heads = {
-        f"set{i}": make_spec(k, "simple", (256, 192))
-        if simple
-        else make_spec(k, "classic", (256, 192), channels=256)
-        for i, k in enumerate(counts)
-    }
-    experts = {"width": layout["part_features"]} if kind == "plus" else None
-    with torch.device("meta"):
-        model = build_model({"name": f"vitpose_{size}", "experts": experts}, heads)
-    assert len(model.state_dict()) == layout["num_tensors"]
-    assert sum(p.numel() for p in model.parameters()) == layout["num_parameters"]
-    backbone = sum(p.numel() for p in model.backbone.parameters())
-    assert backbone == layout["num_backbone_parameters"]
-    shapes = {official(name): list(t.shape) for name, t in model.state_dict().items()}
-    for name, shape in layout["tensors_block0_expert0_head0_only"].items():
-        assert shapes[name] == shape, name
