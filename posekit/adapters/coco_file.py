@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from posekit.adapters.fields import (
@@ -22,6 +23,10 @@ from posekit.adapters.fields import (
 from posekit.adapters.files import load_json
 from posekit.adapters.names import lower_snake
 from posekit.schema import KeypointSchema
+
+LONGEST_SIDE = 1 << 30
+"""No image declares a longer side in earnest."""
+_PLAIN_NAME = re.compile(r"(?:\w[\w.\- ]*/)*\w[\w.\- ]*(?<! )")
 
 
 @dataclass(slots=True, frozen=True)
@@ -71,6 +76,7 @@ def load_coco_file(
     """
     data = load_json(file)
     place = Place(file)
+    image_folder = tidy_folder(image_folder)
     if isinstance(data, list):
         place.fail(
             "found a list, expected an object with 'images' and 'annotations'",
@@ -90,7 +96,7 @@ def load_coco_file(
             )
     check_unique(list(images), "image", file)
     annotations = listing(field_of(data, "annotations", place), "annotations", place)
-    categories = _categories(data.get("categories"), file)
+    categories = read_categories(data.get("categories"), file)
     return CocoFile(file, images, categories, annotations)
 
 
@@ -125,6 +131,22 @@ def check_keypoint_names(coco: CocoFile, schema: KeypointSchema) -> None:
             )
 
 
+def tidy_folder(folder: str) -> str:
+    """Give a folder as paths below it start: no './', no double slash, '' for the root."""
+    return "" if PurePosixPath(folder) == PurePosixPath() else str(PurePosixPath(folder))
+
+
+def plain_image_path(folder: str, record: Mapping[str, Any]) -> str | None:
+    """Give an image record's path below the root, or None if its name is not a plain one.
+
+    Plain are words joined by slashes, where `image_path` has nothing to object to or to change.
+    """
+    name = record.get("file_name")
+    if type(name) is not str or not _PLAIN_NAME.fullmatch(name):
+        return None
+    return f"{folder}/{name}" if folder else name
+
+
 def _image(
     record: Any, position: int, file: Path, folder: str, extras: Mapping[str, str]
 ) -> CocoImage:
@@ -134,7 +156,9 @@ def _image(
     place = Place(file, f"image {image_id}")
     # The official ATRW files write `filename`.
     key = "filename" if "filename" in record and "file_name" not in record else "file_name"
-    path = image_path(folder, field_of(record, key, place), place)
+    path = plain_image_path(folder, record)
+    if path is None:
+        path = image_path(folder, field_of(record, key, place), place)
     numbers = {
         name: float("nan") if record.get(key) is None else number(record[key], key, place)
         for name, key in extras.items()
@@ -147,12 +171,13 @@ def _size(record: Mapping[str, Any], place: Place) -> tuple[int, int] | None:
     if not height or not width:
         return None
     size = whole(height, "height", place), whole(width, "width", place)
-    if min(size) <= 0 or max(size) > 1 << 30:
+    if min(size) <= 0 or max(size) > LONGEST_SIDE:
         place.fail(f"found height {show(height)} and width {show(width)}, expected positive sizes")
     return size
 
 
-def _categories(value: Any, file: Path) -> dict[int, Mapping[str, Any]]:
+def read_categories(value: Any, file: Path) -> dict[int, Mapping[str, Any]]:
+    """Give category id -> raw record; DatasetError if one is malformed or stands twice."""
     if value is None:
         return {}
     place = Place(file)

@@ -200,6 +200,9 @@ def numeric_array(values: Any, what: str, place: Place) -> np.ndarray:
     if isinstance(values, list):
         try:
             array = np.asarray(values)
+            # Whole numbers beyond 64 bits.
+            if array.dtype == object and {type(value) for value in values} <= {int, float}:
+                array = np.asarray(values, dtype=np.float64)
         except (ValueError, OverflowError):
             array = np.empty(0, dtype=object)
         if array.dtype.kind in "iuf":

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from posekit.adapters.base import Adapter, EmptyImage, Instance
+from posekit.adapters.blocks import BlockAdapter, InstanceBlock
 from posekit.adapters.files import require_folder
-from posekit.adapters.subset import select, split_subset
+from posekit.adapters.subset import select, select_blocks, split_subset
 from posekit.catalog import DatasetCard, SplitCard
 from posekit.errors import ConfigError, PosekitError, nearest
 from posekit.schema import KeypointSchema
@@ -52,6 +53,26 @@ def get_adapter(card: DatasetCard) -> Adapter:
     if name in BUILT_IN:
         return _with_subset(_from_module(BUILT_IN[name], card))
     return _with_subset(_checked(_load_foreign(card), card))
+
+
+def get_block_adapter(card: DatasetCard) -> BlockAdapter | None:
+    """Give the adapter's way of streaming blocks, if it has one; the option `subset` is obeyed."""
+    if card.adapter not in BUILT_IN:
+        return None
+    module = importlib.import_module(BUILT_IN[card.adapter].partition(":")[0])
+    read_blocks: BlockAdapter | None = getattr(module, "read_blocks", None)
+    if read_blocks is None:
+        return None
+
+    def read(
+        root: Path, split: SplitCard, schema: KeypointSchema
+    ) -> Iterator[InstanceBlock | EmptyImage]:
+        root = require_folder(Path(root))
+        rest, subset = split_subset(split)
+        blocks = read_blocks(root, rest, schema)
+        return select_blocks(blocks, subset, root, split) if subset else blocks
+
+    return read
 
 
 def known_adapters() -> list[str]:

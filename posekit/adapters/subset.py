@@ -10,9 +10,11 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from posekit.adapters.base import EmptyImage, Instance
+from posekit.adapters.blocks import InstanceBlock
 from posekit.adapters.files import read_text
 from posekit.catalog import SplitCard
 from posekit.config import Strict, validate
@@ -66,14 +68,67 @@ def select(
     Raises:
         DatasetError: the list names images without any annotation; known after the last instance.
     """
-    if subset.list is not None:
-        yield from _listed(instances, root / subset.list, split)
-        return
-    order: dict[str, int] = {}
+    rule = _Rule(subset, root, split)
     for instance in instances:
-        position = order.setdefault(instance.image, len(order))
-        if _keeps(subset, position, instance.image):
+        if rule.keeps(instance.image):
             yield instance
+    rule.check()
+
+
+def select_blocks(
+    blocks: Iterator[InstanceBlock | EmptyImage], subset: Subset, root: Path, split: SplitCard
+) -> Iterator[InstanceBlock | EmptyImage]:
+    """Keep the instances of the subset's images; as `select`, for blocks."""
+    rule = _Rule(subset, root, split)
+    for item in blocks:
+        if isinstance(item, EmptyImage):
+            if rule.keeps(item.image):
+                yield item
+            continue
+        rows = dict.fromkeys(item.image.tolist())
+        kept = [row for row in rows if rule.keeps(item.table.paths[row])]
+        yield item.keep(np.isin(item.image, kept))
+    rule.check()
+
+
+class _Rule:
+    """Tells of one image after the other, in file order, whether the subset has it."""
+
+    def __init__(self, subset: Subset, root: Path, split: SplitCard):
+        self._subset = subset
+        self._order: dict[str, int] = {}
+        self._seen: set[str] = set()
+        self._names: list[str] = []
+        self._wanted: dict[str, str] = {}
+        if subset.list is not None:
+            self._file = root / subset.list
+            lines = read_text(self._file).splitlines()
+            self._names = [line.strip() for line in lines if line.strip()]
+            if not self._names:
+                raise DatasetError(self._file, "it names no images, expected one name a line")
+            self._wanted = {str(PurePosixPath(split.images, name)): name for name in self._names}
+            self._wanted |= {name: name for name in self._names}
+
+    def keeps(self, image: str) -> bool:
+        """Tell whether the subset has an image; may be asked again of the same one."""
+        if self._subset.list is None:
+            position = self._order.setdefault(image, len(self._order))
+            return _keeps(self._subset, position, image)
+        name = self._wanted.get(image)
+        if name is not None:
+            self._seen.add(name)
+        return name is not None
+
+    def check(self) -> None:
+        """Raise DatasetError if the list names images that never came."""
+        missing = [name for name in self._names if name not in self._seen]
+        if missing:
+            shown = ", ".join(missing[:_SHOWN])
+            raise DatasetError(
+                self._file,
+                f"it names {len(missing)} images that the annotations do not have ({shown})",
+                fix="take them out of the list, or check that both belong together",
+            )
 
 
 def _keeps(subset: Subset, position: int, image: str) -> bool:
@@ -84,27 +139,3 @@ def _keeps(subset: Subset, position: int, image: str) -> bool:
     low, high = subset.fraction or (0.0, 1.0)
     digest = hashlib.sha256(image.encode()).digest()
     return low <= int.from_bytes(digest[:8], "big") / 2**64 < high
-
-
-def _listed(
-    instances: Iterator[Instance | EmptyImage], file: Path, split: SplitCard
-) -> Iterator[Instance | EmptyImage]:
-    names = [line.strip() for line in read_text(file).splitlines() if line.strip()]
-    if not names:
-        raise DatasetError(file, "it names no images, expected one name a line")
-    wanted = {str(PurePosixPath(split.images, name)): name for name in names}
-    wanted |= {name: name for name in names}
-    seen: set[str] = set()
-    for instance in instances:
-        name = wanted.get(instance.image)
-        if name is not None:
-            seen.add(name)
-            yield instance
-    missing = [name for name in names if name not in seen]
-    if missing:
-        shown = ", ".join(missing[:_SHOWN])
-        raise DatasetError(
-            file,
-            f"it names {len(missing)} images that the annotations do not have ({shown})",
-            fix="take them out of the list, or check that both belong together",
-        )

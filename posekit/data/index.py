@@ -14,8 +14,9 @@ import numpy as np
 
 from posekit import __version__
 from posekit import adapters as adapters_package
-from posekit.adapters.base import Adapter, EmptyImage, Instance
-from posekit.adapters.registry import get_adapter
+from posekit.adapters.base import Adapter
+from posekit.adapters.blocks import NotInBlocks
+from posekit.adapters.registry import get_adapter, get_block_adapter
 from posekit.catalog import DatasetCard, SplitCard
 from posekit.data.boxes import crop_boxes
 from posekit.data.cache_folder import default_cache, discard, publish
@@ -134,7 +135,8 @@ def build_index(
 
     What is cached is keyed by path, size and time of change of the annotation files, by the parts
     of the card that matter and by posekit's version. Opening costs a few milliseconds whatever the
-    number of instances; building costs the adapter's parsing and about 10 us an instance.
+    number of instances; building costs the adapter's parsing (COCO-style JSON in all about 15 us an
+    instance of 17 keypoints) and about 10 us an instance where the adapter gives no blocks.
 
     Args:
         card: the dataset's card.
@@ -157,9 +159,7 @@ def build_index(
     folder = base / "indices" / f"{card.name}-{split_name}-{key[:20]}"
     for _ in range(2):
         if not (folder / "index.json").is_file():
-            read = adapter or get_adapter(card)
-            instances = read(root, split, card.keypoint_schema)
-            publish(folder, partial(_fill, instances, card, root, split, files))
+            publish(folder, partial(_fill, adapter, card, root, split, files))
         try:
             return PoseIndex(folder, card, root, split_name, exclude)
         except (OSError, ValueError, KeyError):
@@ -168,15 +168,14 @@ def build_index(
 
 
 def _fill(
-    instances: Iterator[Instance | EmptyImage],
+    adapter: Adapter | None,
     card: DatasetCard,
     root: Path,
     split: SplitCard,
     files: list[Path],
     folder: Path,
 ) -> None:
-    source = root / split.annotations
-    summary = write_columns(folder, instances, card.keypoint_schema, card.box, source)
+    summary = _write_instances(adapter, card, root, split, folder)
     description = {
         "dataset": card.name,
         "split": split.name,
@@ -186,6 +185,22 @@ def _fill(
         **summary,
     }
     write_json(folder / "index.json", description)
+
+
+def _write_instances(
+    adapter: Adapter | None, card: DatasetCard, root: Path, split: SplitCard, folder: Path
+) -> dict[str, Any]:
+    """Write the columns: in blocks where the adapter and the file allow it, else one by one."""
+    schema, source = card.keypoint_schema, root / split.annotations
+    read_blocks = None if adapter else get_block_adapter(card)
+    if read_blocks is not None:
+        try:
+            return write_columns(folder, read_blocks(root, split, schema), schema, card.box, source)
+        except NotInBlocks:
+            for file in folder.iterdir():
+                file.unlink()
+    instances = (adapter or get_adapter(card))(root, split, schema)
+    return write_columns(folder, instances, schema, card.box, source)
 
 
 def _source_files(card: DatasetCard, root: Path, split: SplitCard) -> list[Path]:

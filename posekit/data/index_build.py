@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import fields
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from posekit.adapters.base import EmptyImage, Instance
+from posekit.adapters.blocks import ImageTable, InstanceBlock
 from posekit.catalog import BoxCard
 from posekit.data.boxes import crop_boxes, keypoint_boxes
 from posekit.data.columns import InstanceColumns
@@ -67,7 +67,7 @@ class ColumnFile:
 
 def write_columns(
     folder: Path,
-    instances: Iterator[Instance | EmptyImage],
+    instances: Iterator[Instance | EmptyImage | InstanceBlock],
     schema: KeypointSchema,
     box: BoxCard,
     source: Path,
@@ -78,7 +78,7 @@ def write_columns(
 
     Args:
         folder: an empty folder.
-        instances: the adapter's stream.
+        instances: the adapter's stream, single or in blocks.
         schema: the dataset's schema.
         box: the card's rule for crops, which decides what has a usable box.
         source: the annotation file, for messages.
@@ -92,8 +92,7 @@ def write_columns(
     """
     writer = _Writer(folder, len(schema), source)
     try:
-        while chunk := list(islice(instances, CHUNK)):
-            writer.write(chunk)
+        writer.write(instances)
         summary = writer.finish()
     finally:
         writer.abandon()
@@ -148,31 +147,44 @@ class _Writer:
             for name, (dtype, shape) in shapes.items()
         }
         self._extras: dict[str, ColumnFile] | None = None
-        self._instance_ids: list[int | str] = []
+        self._instance_ids: list[np.ndarray | list[int | str] | list[str]] = []
+        self._count = 0
         self._images: dict[str, int] = {}
         self._image_ids: list[int | str] = []
         self._image_sizes: list[tuple[int, int]] = []
         self._empty: dict[int, dict[str, float]] = {}
+        self._table: ImageTable | None = None
+        self._rows = np.zeros(0, dtype=np.int64)
 
-    def write(self, records: list[Instance | EmptyImage]) -> None:
-        chunk = []
-        for record in records:
-            if isinstance(record, Instance):
-                chunk.append(record)
+    def write(self, items: Iterator[Instance | EmptyImage | InstanceBlock]) -> None:
+        chunk: list[Instance] = []
+        for item in items:
+            if isinstance(item, Instance):
+                chunk.append(item)
+                if len(chunk) == CHUNK:
+                    self._write_chunk(chunk)
+                    chunk = []
+                continue
+            # Images are numbered in the order in which they come.
+            if chunk:
+                self._write_chunk(chunk)
+                chunk = []
+            if isinstance(item, InstanceBlock):
+                self._write_block(item)
             else:
-                self._empty[self._image_index(record)] = record.extras
+                self._empty[self._image_index(item)] = item.extras
         if chunk:
-            self._write_instances(chunk)
+            self._write_chunk(chunk)
 
     def finish(self) -> dict[str, Any]:
-        if not self._instance_ids:
+        if not self._count:
             raise DatasetError(
                 self._source, "it holds no instance", fix="name another file or split in the card"
             )
         for column in (*self._files.values(), *(self._extras or {}).values()):
             column.close()
         tables = {
-            "instance_id": _ids(self._instance_ids),
+            "instance_id": _joined_ids(self._instance_ids),
             "image_path": np.array([path.encode() for path in self._images]),
             "image_id": _ids(self._image_ids),
             "image_size": np.array(self._image_sizes, dtype=np.int32).reshape(-1, 2),
@@ -183,22 +195,18 @@ class _Writer:
                 values[image] = extras.get(name, np.nan)
         for name, values in tables.items():
             np.save(self._folder / f"{name}.npy", values)
-        return {"instances": len(self._instance_ids), "images": len(self._images)}
+        return {"instances": self._count, "images": len(self._images)}
 
     def abandon(self) -> None:
         for column in (*self._files.values(), *(self._extras or {}).values()):
             column.abandon()
 
-    def _write_instances(self, chunk: list[Instance]) -> None:
+    def _write_chunk(self, chunk: list[Instance]) -> None:
         keypoints, visibility = self._poses(chunk)
         has_box = np.array([one.box_xywh is not None for one in chunk])
-        boxes = keypoint_boxes(keypoints, visibility > 0)
+        boxes = np.full((len(chunk), 4), np.nan)
         boxes[has_box] = _rows([one.box_xywh for one in chunk if one.box_xywh is not None], 4)
         columns = {
-            "keypoints": keypoints,
-            "visibility": visibility,
-            "box_xywh": boxes,
-            "has_box": has_box,
             "area": np.array([np.nan if one.area is None else one.area for one in chunk], float),
             "category_id": np.array([one.category_id for one in chunk]),
             "is_crowd": np.array([one.is_crowd for one in chunk]),
@@ -206,10 +214,71 @@ class _Writer:
             "crop_center": _optional([one.crop_center for one in chunk], 2),
             "crop_size": _optional([one.crop_size for one in chunk], 2),
         }
+        extras = self._extras_of(chunk)
+        ids = [one.instance_id for one in chunk]
+        self._append(keypoints, visibility, boxes, has_box, columns, extras, ids)
+
+    def _write_block(self, block: InstanceBlock) -> None:
+        if not len(block):
+            return
+        if block.table is not self._table:
+            self._table, self._rows = block.table, np.zeros(0, dtype=np.int64)
+        new = len(block.table.ids) - len(self._rows)
+        self._rows = np.concatenate([self._rows, np.full(new, -1)])
+        fresh = block.image[self._rows[block.image] < 0]
+        for row in dict.fromkeys(fresh.tolist()):
+            self._rows[row] = self._image_index(block.table.empty_image(row))
+        columns = {
+            "area": block.area,
+            "category_id": block.category_id,
+            "is_crowd": block.is_crowd,
+            "image_index": self._rows[block.image],
+            "crop_center": block.crop_center,
+            "crop_size": block.crop_size,
+        }
+        has_box = ~np.isnan(block.box_xywh).any(axis=1)
+        self._append(
+            block.keypoints,
+            block.visibility,
+            block.box_xywh,
+            has_box,
+            columns,
+            block.extras,
+            block.instance_id,
+        )
+
+    def _append(
+        self,
+        keypoints: np.ndarray,
+        visibility: np.ndarray,
+        boxes: np.ndarray,
+        has_box: np.ndarray,
+        columns: dict[str, np.ndarray],
+        extras: dict[str, np.ndarray],
+        ids: np.ndarray | list[int | str] | list[str],
+    ) -> None:
+        if not has_box.all():
+            extents = keypoint_boxes(keypoints[~has_box], visibility[~has_box] > 0)
+            boxes = boxes.copy()
+            boxes[~has_box] = extents
+        columns = {
+            "keypoints": keypoints,
+            "visibility": visibility,
+            "box_xywh": boxes,
+            "has_box": has_box,
+            **columns,
+        }
         for name, values in columns.items():
             self._files[name].append(values)
-        self._write_extras(chunk)
-        self._instance_ids.extend(one.instance_id for one in chunk)
+        if self._extras is None:
+            self._extras = {
+                name: ColumnFile(self._folder / f"extra-{name}.npy", np.float64)
+                for name in sorted(extras)
+            }
+        for name, column in self._extras.items():
+            column.append(extras[name])
+        self._instance_ids.append(ids)
+        self._count += len(ids)
 
     def _poses(self, chunk: list[Instance]) -> tuple[np.ndarray, np.ndarray]:
         count = self._num_keypoints
@@ -250,19 +319,16 @@ class _Writer:
             self._image_sizes.append(one.image_size or (0, 0))
         return position
 
-    def _write_extras(self, chunk: list[Instance]) -> None:
-        if self._extras is None:
-            self._extras = {
-                name: ColumnFile(self._folder / f"extra-{name}.npy", np.float64)
-                for name in sorted(chunk[0].extras)
-            }
+    def _extras_of(self, chunk: list[Instance]) -> dict[str, np.ndarray]:
+        known = chunk[0].extras.keys() if self._extras is None else self._extras.keys()
         for one in chunk:
-            for name in one.extras.keys() - self._extras.keys():
+            for name in one.extras.keys() - known:
                 self._fail(
                     one, f"it brings the extra number '{name}', which the first record lacks"
                 )
-        for name, column in self._extras.items():
-            column.append(np.array([one.extras.get(name, np.nan) for one in chunk], float))
+        return {
+            name: np.array([one.extras.get(name, np.nan) for one in chunk], float) for name in known
+        }
 
     def _fail(self, one: Instance, problem: str) -> None:
         raise DatasetError(
@@ -313,3 +379,9 @@ def _ids(values: list[int | str]) -> np.ndarray:
     if any(isinstance(value, str) for value in values):
         return np.array([str(value).encode() for value in values])
     return np.array(values, dtype=np.int64)
+
+
+def _joined_ids(parts: list[np.ndarray | list[int | str] | list[str]]) -> np.ndarray:
+    if all(isinstance(part, np.ndarray) for part in parts):
+        return np.concatenate(parts)
+    return _ids([entry for part in parts for entry in part])
