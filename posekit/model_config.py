@@ -94,6 +94,8 @@ class BackboneConfig(Strict):
         window: height and width of attention windows in tokens.
         relative_bias: windows have a learned relative position bias (Swin's form, from zero).
         lora: train adapters instead of the backbone's own weights.
+        knowledge_token: width of a knowledge token beside the image's tokens; a run with
+            `distillation.token` sets it.
         mean, std: normalisation of RGB in 0..1; the pretrained weights' own, else ImageNet's.
     """
 
@@ -115,5 +117,6 @@ class BackboneConfig(Strict):
     window: Side2 = (8, 8)
     relative_bias: bool = False
     lora: LoraConfig | None = None
+    knowledge_token: int | None = Field(None, gt=0)
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None

@@ -15,6 +15,7 @@ from posekit.config import Strict, apply_overrides, validate
 from posekit.errors import ConfigError
 from posekit.model_config import BackboneConfig, FreezeConfig
 from posekit.published import Published, SourceFile
+from posekit.transfer_config import DistillationConfig
 
 
 class HeadRecipe(Strict):
@@ -197,6 +198,7 @@ class Recipe(Strict):
         published: reported results that `posekit reproduce` compares with.
         sources: files that the run needs besides the datasets, and where they are to be had.
         freeze: parts of the model that do not train.
+        distillation: what to learn from a trained model, if anything.
         data_root: folder that holds the datasets' folders.
         out: run folder; runs/NAME if left out.
     """
@@ -216,6 +218,7 @@ class Recipe(Strict):
     schedule: Schedule = Schedule()
     optimizer: Optimizer = Optimizer()
     evaluation: Evaluation = Evaluation()
+    distillation: DistillationConfig | None = None
 
     @model_validator(mode="after")
     def _check_heads(self) -> Recipe:
@@ -232,6 +235,9 @@ class Recipe(Strict):
         for name, entry in self.published.items():
             if (entry.head or name) not in self.heads:
                 raise ValueError(f"published.{name}: there is no head '{entry.head or name}'")
+        for name in self.distillation.heads if self.distillation else ():
+            if name not in self.heads:
+                raise ValueError(f"distillation.heads names the unknown head '{name}'")
         return self
 
     def head_augmentation(self, head: str) -> AugmentationConfig:

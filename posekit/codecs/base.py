@@ -42,6 +42,11 @@ class Codec(ABC):
     channels_per_keypoint: int = 1
     activation: Activation = "none"
 
+    @property
+    def usual_loss(self) -> str:
+        """Kind of loss that a head of this codec learns by if nothing else is said."""
+        return "cross_entropy" if self.activation == "softmax" else "mse"
+
     @abstractmethod
     def encode(self, points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Give target maps and the weights that the loss shall use.

@@ -17,14 +17,17 @@ from accelerate import Accelerator
 from posekit.data.index import PoseIndex
 from posekit.data.loader import HeadData, MixedLoader
 from posekit.data.sampler import MixedSampler, Source
+from posekit.engine.distill import distillation_terms, prepare_teacher, token_run
 from posekit.engine.evaluate import RunEvaluator, evaluate_run
 from posekit.engine.setup import HeadSetup, build_losses, build_run_model, read_heads
 from posekit.models import PoseModel
+from posekit.models.knowledge import attach_token, load_token, save_token
 from posekit.recipe import Recipe, load_recipe
 from posekit.training.events import HeadResult, Listener, Silent
 from posekit.training.loop import Evaluate, Trainer, TrainingSet, build_accelerator
 from posekit.training.run_folder import RunFolder
 from posekit.training.schedule import run_length
+from posekit.training.step import ExtraLoss
 from posekit.training.tensorboard import TensorBoardListener
 
 
@@ -110,13 +113,10 @@ def train(
     state = folder.start(resume) if run.accelerator.is_main_process else None
     if recipe.training.tensorboard and run.accelerator.is_main_process:
         run.listener = TensorBoardListener(folder.path, run.listener)
+    if not _learn_token(recipe, run, folder, resume):
+        return RunResult(folder.path, False, 0, run.model.eval())
     trainer = run.trainer(folder, evaluator.head_results if evaluator else None)
-    run.accelerator.wait_for_everyone()
-    if resume and not run.accelerator.is_main_process:
-        state = folder.start(resume)
-    if state is not None:
-        trainer.restore(state, str(folder.state_file))
-    complete = trainer.run()
+    complete = _run_on(trainer, folder, state, resume)
     results: dict[str, HeadResult] = {}
     if complete and evaluate and run.accelerator.is_main_process:
         results = evaluate_run(folder.path, evaluator=evaluator, model=trainer.averaged_model)
@@ -124,6 +124,45 @@ def train(
         folder.append_evaluation(trainer.step, results)
     run.accelerator.wait_for_everyone()
     return RunResult(folder.path, complete, trainer.step, trainer.averaged_model.eval(), results)
+
+
+def _run_on(
+    trainer: Trainer, folder: RunFolder, state: dict[str, Any] | None, resume: bool
+) -> bool:
+    """Train from the folder's saved state, if there is one; `state` is the main process's."""
+    trainer.accelerator.wait_for_everyone()
+    if resume and not trainer.accelerator.is_main_process:
+        state = folder.start(resume)
+    if state is not None:
+        trainer.restore(state, str(folder.state_file))
+    return trainer.run()
+
+
+def _learn_token(recipe: Recipe, run: _Run, folder: RunFolder, resume: bool) -> bool:
+    """Learn the knowledge token that a recipe wants, and give it to the run's model.
+
+    It is a run of its own in RUN/token, whose result is RUN/token.pt.
+
+    Returns:
+        False if a signal ended it early.
+    """
+    wanted = recipe.distillation.token if recipe.distillation else None
+    if wanted is None or wanted.file is not None:
+        return True
+    file = folder.path / "token.pt"
+    if not (resume and file.is_file()):
+        stage, heads, teacher = token_run(recipe, run.heads, run.model, folder.path / "token")
+        own = _prepare(stage, run.listener, (heads, teacher))
+        own_folder = RunFolder(stage.out, stage)
+        is_main = own.accelerator.is_main_process
+        state = own_folder.start(resume) if is_main else None
+        if not _run_on(own.trainer(own_folder, None), own_folder, state, resume):
+            return False
+        if is_main:
+            save_token(file, teacher)
+        own.accelerator.wait_for_everyone()
+    attach_token(run.model, load_token(file))
+    return True
 
 
 def plan(recipe: Recipe | str | Path, overrides: Iterable[str] = (), dry_steps: int = 3) -> Plan:
@@ -175,6 +214,7 @@ class _Run:
     loader: MixedLoader
     accelerator: Accelerator
     listener: Listener
+    teacher: PoseModel | None = None
 
     @property
     def instances(self) -> int:
@@ -192,18 +232,32 @@ class _Run:
     def trainer(self, folder: RunFolder | None, evaluate: Evaluate | None) -> Trainer:
         """Give the loop over these parts."""
         losses = build_losses(self.model, self.heads)
-        data = TrainingSet(self.loader.batches, self.instances, losses)
+        extras: tuple[ExtraLoss, ...] = ()
+        if self.teacher is not None:
+            processes = self.accelerator.num_processes
+            extras += (
+                distillation_terms(
+                    self.recipe, self.model, self.teacher, losses, self.instances, processes
+                ),
+            )
+        data = TrainingSet(self.loader.batches, self.instances, losses, extras)
         return Trainer(
             self.recipe, self.model, data, self.accelerator, self.listener, folder, evaluate
         )
 
 
-def _prepare(recipe: Recipe, listener: Listener) -> _Run:
+def _prepare(
+    recipe: Recipe,
+    listener: Listener,
+    given: tuple[dict[str, HeadSetup], PoseModel] | None = None,
+) -> _Run:
+    """Put a run's parts together; its heads and model are built from the recipe unless given."""
     accelerator = build_accelerator(recipe.training.precision)
     recipe = recipe.for_processes(accelerator.num_processes)
-    heads = read_heads(recipe)
+    heads = read_heads(recipe) if given is None else given[0]
     indices = {name: head.train_index() for name, head in heads.items()}
-    model = build_run_model(recipe, heads)
+    model = build_run_model(recipe, heads) if given is None else given[1]
+    teacher = prepare_teacher(recipe, model, accelerator.device)
     data = {
         name: HeadData(
             index=indices[name],
@@ -229,7 +283,7 @@ def _prepare(recipe: Recipe, listener: Listener) -> _Run:
         pin_memory=accelerator.device.type == "cuda",
     )
     quiet = listener if accelerator.is_main_process else Silent()
-    return _Run(recipe, heads, indices, model, loader, accelerator, quiet)
+    return _Run(recipe, heads, indices, model, loader, accelerator, quiet, teacher)
 
 
 def _peak_memory_mib(device: torch.device) -> float:

@@ -19,6 +19,7 @@ from posekit.models.experts import expert_names
 from posekit.models.lora import add_adapters
 from posekit.models.pose_model import HeadSpec, PoseHead, PoseModel
 from posekit.models.pretrained import load_pretrained
+from posekit.models.vit import KnowledgeToken, ViTBackbone
 
 _HEAD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+-]*\Z")
 
@@ -49,6 +50,13 @@ def build_model(
     net = build_backbone(config, base_size, experts)
     if isinstance(config.pretrained, str):
         load_pretrained(net, config.pretrained)
+    if config.knowledge_token is not None:
+        if not isinstance(net, ViTBackbone):
+            raise ConfigError(
+                f"backbone '{config.name}': knowledge_token cannot be set for it, only for plain "
+                "ViTs; leave it out"
+            )
+        net.knowledge = KnowledgeToken(config.knowledge_token, net.channels)
     if config.lora is not None:
         add_adapters(net, config.lora)
     built = {name: build_head(name, spec, net) for name, spec in heads.items()}

@@ -134,6 +134,8 @@ def _check_plain_vitpose(model: PoseModel) -> None:
         problem = "its patches overlap"
     elif any(getattr(block, "window", None) is not None for block in vit.blocks):
         problem = "it has window attention"
+    elif getattr(model.backbone, "knowledge", None) is not None:
+        problem = "it has a knowledge token"
     for name in model.head_names:
         if not isinstance(model.head(name).decoder, ClassicDecoder | SimpleDecoder):
             problem = f"head '{name}' has neither a classic nor a simple decoder"

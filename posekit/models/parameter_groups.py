@@ -27,7 +27,7 @@ def parameter_groups(
     undecayed = [
         name
         for name, _ in model.named_parameters()
-        if name.endswith(".bias") or "pos_embed" in name
+        if name.endswith(".bias") or "pos_embed" in name or name.endswith("knowledge.token")
     ]
     groups = param_groups_layer_decay(
         model, weight_decay, no_weight_decay_list=undecayed, layer_decay=layer_decay

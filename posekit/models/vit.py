@@ -59,6 +59,25 @@ def resize_positions(
     )
 
 
+class KnowledgeToken(nn.Module):
+    """One token that is joined to the image's; see posekit.models.knowledge.
+
+    Args:
+        width: the token's own width; where it is not the backbone's, a linear layer maps it.
+        embed_dim: the backbone's width.
+    """
+
+    def __init__(self, width: int, embed_dim: int):
+        super().__init__()
+        self.token = nn.Parameter(torch.empty(1, 1, width))
+        self.map = nn.Identity() if width == embed_dim else nn.Linear(width, embed_dim)
+        nn.init.trunc_normal_(self.token, std=0.02)
+
+    def forward(self) -> Tensor:
+        """Give (1, 1, D)."""
+        return self.map(self.token)
+
+
 class ViTBackbone(Backbone):
     """A plain ViT that gives a feature map.
 
@@ -71,7 +90,10 @@ class ViTBackbone(Backbone):
     Attributes:
         channels: width D of the feature map.
         stride: image pixels between neighbouring pixels of the map.
+        knowledge: the knowledge token, if there is one.
     """
+
+    knowledge: KnowledgeToken | None
 
     def __init__(
         self,
@@ -81,6 +103,7 @@ class ViTBackbone(Backbone):
     ):
         super().__init__()
         self.vit = vit
+        self.knowledge = None
         self.experts = tuple(experts)
         self.gradient_checkpointing = gradient_checkpointing
         self.channels: int = vit.embed_dim
@@ -136,12 +159,15 @@ class ViTBackbone(Backbone):
             images: float32 (B, 3, h, w), normalised.
             routes: (expert, start, stop) for runs of rows that together cover the batch; needed
                 if there are experts.
-            extra: further tokens (1 or B, T, D) that take part in attention and are then dropped.
+            extra: further tokens (1 or B, T, D) that take part in attention and are then dropped;
+                by default the knowledge token, if there is one.
 
         Returns:
             (B, D, gh, gw).
         """
         tokens, (height, width) = self.embed(images)
+        if extra is None and self.knowledge is not None:
+            extra = self.knowledge()
         if extra is not None:
             tokens = torch.cat([tokens, extra.expand(len(tokens), -1, -1).to(tokens.dtype)], 1)
         tokens = self.encode(tokens, (height, width), routes)

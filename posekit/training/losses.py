@@ -20,7 +20,13 @@ from posekit.errors import ConfigError, nearest
 
 
 class PointLoss(nn.Module):
-    """Gives one value for each keypoint of each sample; may have parameters of its own."""
+    """Gives one value for each keypoint of each sample; may have parameters of its own.
+
+    Attributes:
+        uses_points: whether it reads `points` at all.
+    """
+
+    uses_points = False
 
     def forward(self, codec: Codec, output: Tensor, target: Tensor, points: Tensor) -> Tensor:
         """Give float32 (B, K), not yet weighted.

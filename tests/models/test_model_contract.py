@@ -53,13 +53,15 @@ def check(model, tmp_path, size):
     assert grouped == len(list(model.parameters()))
     save_checkpoint(tmp_path / "m.safetensors", model)
     again = load_model(tmp_path / "m.safetensors")
+    assert all(torch.equal(t, again.state_dict()[name]) for name, t in model.state_dict().items())
     with torch.no_grad():
         before, after = model.eval()(images, groups), again(images, groups)
     for name, rows in groups:
         codec = model.heads[name].codec
         expected = (rows.stop - rows.start, 4 * codec.channels_per_keypoint, *codec.heatmap_size)
         assert before[name].shape == expected
-        assert torch.equal(before[name], after[name])
+        # not bit for bit: where tensors lie in memory may decide between two kernels
+        torch.testing.assert_close(before[name], after[name], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
