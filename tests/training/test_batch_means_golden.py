@@ -12,7 +12,7 @@ from posekit.data.batch import Batch, Group, Part
 from posekit.models import HeadSpec
 from posekit.models.convert import convert
 from posekit.schema import KeypointSchema
-from posekit.training.losses import mse
+from posekit.training.losses import MapLoss, mse
 from posekit.training.step import LossModule, LossScale, run_step
 
 COUNTS = (17, 14, 21)
@@ -68,7 +68,7 @@ def test_losses_and_gradients_of_a_step_equal_the_reference(reference):
         groups.append(_group(f"set{i}", rows, start, count))
         start += len(rows)
     batch = Batch(0, (Part(torch.from_numpy(arrays["x"][order]), tuple(groups)),))
-    module = LossModule(model, dict.fromkeys(specs, mse)).eval()
+    module = LossModule(model, {name: MapLoss(mse, 1.0) for name in specs}).eval()
     counts = dict(zip(specs, COUNTS, strict=True))
     scale = LossScale("batch", dict.fromkeys(specs, 1.0), counts)
     total = []
