@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posekit.codecs import build_codec
@@ -62,6 +62,7 @@ def test_cross_entropy_of_an_empty_target_costs_nothing():
 
 
 @given(st.integers(0, 10_000))
+@settings(deadline=None, max_examples=50)
 def test_unlabelled_points_change_neither_loss_nor_weight(seed):
     codec = _codec()
     output, points, labelled = _random(seed)
