@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,15 @@ import typer
 from posekit.cli.base import Json, app, emit, make_console
 
 Model = Annotated[Path, typer.Argument(help="Model file (.safetensors) or run folder.")]
+
+
+class Precision(StrEnum):
+    """What an exported file computes in."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+    int8 = "int8"
 
 
 @app.command()
@@ -40,23 +50,36 @@ def predict(
 @app.command()
 def export(
     model: Model,
-    out: Annotated[Path, typer.Option(help="File to write.")],
-    head: Annotated[str | None, typer.Option(help="Head, or 'all'.")] = None,
-    limit_px: Annotated[float, typer.Option(help="Largest keypoint drift allowed.", min=0)] = 0.1,
+    out: Annotated[
+        Path, typer.Option(help="File to write: .onnx, .xml (OpenVINO) or .pt2 (torch.export).")
+    ],
+    head: Annotated[
+        list[str] | None, typer.Option(help="Head; several with several --head; or 'all'.")
+    ] = None,
+    maps: Annotated[
+        bool, typer.Option("--maps", help="Leave decoding out: the graph gives heatmaps.")
+    ] = False,
+    precision: Annotated[Precision, typer.Option(help="Arithmetic or weights.")] = Precision.fp32,
+    limit_px: Annotated[
+        float | None, typer.Option(help="Largest keypoint drift allowed.", min=0)
+    ] = None,
+    samples: Annotated[
+        list[str] | None, typer.Option(help="Images to prove it on, best of your subject.")
+    ] = None,
+    boxes: Annotated[Path | None, typer.Option(help="Boxes of the sample images.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Export to ONNX with decoding inside, and prove on sample crops that it answers the same."""
-    from posekit.inference.export import export_onnx  # noqa: PLC0415
-    from posekit.inference.predictor import load  # noqa: PLC0415
+    """Export to ONNX, OpenVINO or torch.export, and prove on sample crops that it is the same."""
+    from posekit.inference import export as exporting  # noqa: PLC0415
 
-    done = export_onnx(load(model), out, head=head, limit_px=limit_px)
-    emit(done.to_dict(), as_json)
-    make_console(as_json).print(
-        f"Wrote {done.file} ({done.size_mib:.1f} MiB), heads {', '.join(done.heads)}; "
-        f"largest drift {done.parity.drift_px:.2g} px over {done.parity.compared} keypoints",
-        highlight=False,
-        soft_wrap=True,
-    )
+    proof = exporting.read_samples(samples, boxes) if samples else None
+    done = exporting.export(
+        model, out, head=head, decode=not maps, precision=precision.value, limit_px=limit_px,
+        samples=proof,
+    )  # fmt: skip
+    emit([part.to_dict() for part in done], as_json)
+    for part in done:
+        make_console(as_json).print(f"wrote {part.text()}", highlight=False, soft_wrap=True)
 
 
 @app.command()

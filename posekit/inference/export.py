@@ -1,55 +1,33 @@
-"""Export to ONNX, with a gate: a file that answers otherwise than the model is not written."""
+"""Export for other runtimes, with a gate: a file that answers otherwise is not written."""
 
 from __future__ import annotations
 
 import importlib
-import json
 import os
-import warnings
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from posekit.errors import CheckpointError, PosekitError, PredictionError
+from posekit.inference.boxes_file import BoxFile
+from posekit.inference.export_graph import (
+    PACKAGES,
+    Format,
+    Precision,
+    check_precision,
+    format_of,
+    write_graph,
+)
+from posekit.inference.files import find_images
+from posekit.inference.images import load_image
+from posekit.inference.parity import Parity, ParityError, Sample, measure_parity, sample_patterns
+from posekit.inference.predictor import ALL, Predictor, check_boxes, load
 
-from posekit import __version__
-from posekit.errors import CheckpointError, PosekitError
-from posekit.inference.predictor import Predictor
-from posekit.inference.results import Poses
-from posekit.inference.runtime import FORMAT, METADATA_KEY, RuntimePredictor
-from posekit.models import PoseModel
-
-LIMIT_PX = 0.1
-_MOST_SCORE_DRIFT = 0.01
-_ROUNDING = 2e-5
-Sample = tuple[np.ndarray, np.ndarray]
-
-
-class ParityError(CheckpointError):
-    """An exported model answers otherwise than the model that it was made from."""
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How far an exported file is from its model.
-
-    Attributes:
-        drift_px: largest distance between a keypoint of the one and of the other, in image pixels.
-        head, keypoint: where it is.
-        compared: keypoints compared.
-        unstable: keypoints left out because rounding alone moves them (flat maps have no peak).
-        score_drift: largest difference of scores, over all keypoints.
-    """
-
-    drift_px: float
-    head: str
-    keypoint: str
-    compared: int
-    unstable: int
-    score_drift: float
+LIMIT_PX: dict[Precision, float] = {"fp32": 0.1, "fp16": 0.5, "bf16": 2.0, "int8": 4.0}
+"""Largest drift allowed unless the caller says otherwise, in pixels of the samples."""
+SCORE_LIMIT: dict[Precision, float] = {"fp32": 0.01, "fp16": 0.02, "bf16": 0.05, "int8": 0.1}
 
 
 @dataclass(frozen=True)
@@ -57,6 +35,9 @@ class ExportDone:
     """What an export wrote, and its measured parity."""
 
     file: Path
+    format: Format
+    precision: Precision
+    decoded: bool
     heads: tuple[str, ...]
     size_mib: float
     parity: Parity
@@ -66,227 +47,159 @@ class ExportDone:
         """Give plain values for JSON."""
         return {**vars(self), "file": str(self.file), "parity": vars(self.parity)}
 
-
-class ExportGraph(nn.Module):
-    """From uint8 crops (B, h, w, 3) RGB to points in crop pixels and scores of each head."""
-
-    def __init__(self, model: PoseModel, heads: Sequence[str]):
-        super().__init__()
-        self.model, self.names = model, tuple(heads)
-
-    def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
-        """Give points (B, K, 2) and scores (B, K), head after head."""
-        groups = [(self.names[0], slice(0, crops.shape[0]))]
-        features = self.model.features(self.model.normalise(crops), groups)
-        outputs: list[Tensor] = []
-        for name in self.names:
-            head = self.model.head(name)
-            outputs += head.codec.decode(head.codec.to_heatmap(head(features)))
-        return tuple(outputs)
+    def text(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.file} ({self.format}, {self.precision}, {self.size_mib:.1f} MiB), heads "
+            f"{', '.join(self.heads)}: {self.parity.text()}"
+        )
 
 
-def export_onnx(
-    predictor: Predictor,
+def export(
+    model: Predictor | str | Path,
     file: str | Path,
     *,
-    head: str | None = None,
-    limit_px: float = LIMIT_PX,
+    head: str | Sequence[str] | None = None,
+    decode: bool = True,
+    precision: Precision = "fp32",
+    limit_px: float | None = None,
     samples: Sequence[Sample] | None = None,
-) -> ExportDone:
-    """Write one ONNX file that takes crops to keypoints, and prove that it does.
+) -> list[ExportDone]:
+    """Write heads of a model for another runtime, and prove that the files answer as the model.
 
-    Normalisation and decoding are part of the graph; the number of crops is free. The metadata
-    hold what a user of the file must know (see RuntimePredictor). After writing, the file predicts
-    sample images through the whole path (image, box, crop, keypoints in the image) and is kept
-    only if no keypoint is further than `limit_px` from the model's own answer and no score differs
-    by more than 0.01.
+    The graph takes any number of uint8 RGB crops; normalisation is inside it. The metadata hold
+    what a user of the file must know (see RuntimePredictor). Each file predicts sample images
+    through the whole path (image, box, crop, keypoints in the image) and is kept only if no
+    keypoint is further than `limit_px` from the model's own answer and no score differs by more
+    than SCORE_LIMIT.
 
     Args:
-        predictor: the model, with its crop rules; its flip test is not exported.
-        file: the file to write, usually ending in .onnx.
-        head: as in `Predictor.predict`; "all" needs heads that share crops and no experts.
-        limit_px: largest drift allowed, in pixels of the sample images.
+        model: a Predictor, with its crop rules (its flip test is not exported), or what `load`
+            takes.
+        file: the file to write; its ending names the format: .onnx, .xml (OpenVINO, with a .bin
+            beside it), .pt2 (torch.export).
+        head: a name, several, or "all"; None if there is one only. Heads that cannot share one
+            graph (other crops, experts) go to files of their own, named FILE-HEAD.
+        decode: give keypoints and scores; without, heatmaps (RuntimePredictor decodes them).
+        precision: 'fp32'; 'fp16', arithmetic in half precision; 'bf16' (.pt2, .onnx), arithmetic
+            (.pt2) or stored weights (.onnx) in bfloat16; 'int8' (.onnx), matrix products in
+            integers. Normalisation and decoding are float32 in all.
+        limit_px: largest drift allowed, in pixels of the samples; LIMIT_PX of the precision if
+            left out.
         samples: images uint8 (H, W, 3) RGB with boxes (N, 4) to compare on, best of what the
-            model was made for; generated patterns if left out. Keypoints that rounding alone moves
-            are not compared, their scores are.
+            model was made for; generated patterns if left out.
 
     Raises:
         ParityError: the drift is above the limit; no file is left behind.
-        CheckpointError: the packages of the extra `export` are missing, or the heads cannot share
-            one file.
+        CheckpointError: a missing extra, an unknown ending, or a model that cannot be exported.
     """
-    _require("onnx", "onnxscript", "onnxruntime")
-    heads = predictor.choose(head)
-    if len(predictor.by_geometry(heads)) > 1:
-        why = "experts" if predictor.model.expert_of else "different crops"
-        raise CheckpointError(
-            f"heads {', '.join(heads)} have {why}, so they cannot share one graph; export each "
-            "head to a file of its own"
-        )
     file = Path(file)
-    draft = file.with_name(f".{file.name}.{os.getpid()}.onnx")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        _write(predictor, heads, draft)
-        parity = measure_parity(
-            predictor, draft, heads, samples or sample_patterns(), limit_px=limit_px
+    kind = format_of(file)
+    check_precision(kind, precision)
+    for package, extra in PACKAGES[kind]:
+        _require(package, extra)
+    predictor = model if isinstance(model, Predictor) else load(model)
+    heads = _choose(predictor, head)
+    groups = predictor.by_geometry(heads)
+    limit = LIMIT_PX[precision] if limit_px is None else limit_px
+    done = []
+    for group in groups:
+        target = file if len(groups) == 1 else file.with_stem(f"{file.stem}-{'+'.join(group)}")
+        parity = _write_checked(
+            predictor, group, target, decode, precision, limit, samples or sample_patterns()
         )
-        if not parity.compared:
-            raise ParityError(
-                f"{file}: the model's maps are flat on the samples, so that no keypoint can be "
-                "compared; nothing was written, give sample images of what the model was made for"
-            )
-        if not parity.score_drift <= _MOST_SCORE_DRIFT:
-            raise ParityError(
-                f"{file}: the exported model's scores differ by {parity.score_drift:.3g} from the "
-                f"model's, the limit is {_MOST_SCORE_DRIFT:g}; nothing was written"
-            )
-        if not parity.drift_px <= limit_px:
-            raise ParityError(
-                f"{file}: the exported model puts '{parity.keypoint}' of head '{parity.head}' "
-                f"{parity.drift_px:.3g} px from where the model does, the limit is {limit_px:g} "
-                "px; nothing was written"
-            )
-        draft.replace(file)
-    except OSError as error:
-        raise CheckpointError(f"{file}: cannot be written ({error.strerror})") from None
-    finally:
-        draft.unlink(missing_ok=True)
-    return ExportDone(file, heads, file.stat().st_size / 2**20, parity, limit_px)
+        size = sum(part.stat().st_size for part in _parts(target)) / 2**20
+        done.append(ExportDone(target, kind, precision, decode, group, size, parity, limit))
+    return done
 
 
-class _Shaken(Predictor):
-    """A predictor whose maps carry as much noise as another order of the same sums makes."""
+def read_samples(
+    inputs: Sequence[str | Path], boxes: str | Path | None = None, limit: int = 16
+) -> list[Sample]:
+    """Read images (and their boxes from a file, see BoxFile) to compare on; at most `limit`.
 
-    def maps(self, images: Tensor, heads: Sequence[str]) -> dict[str, Tensor]:
-        generator = torch.Generator().manual_seed(len(images))
-        shaken = {}
-        for name, heat in super().maps(images, heads).items():
-            noise = torch.randn(heat.shape, generator=generator).to(heat.device)
-            shaken[name] = heat * (1 + _ROUNDING * noise)
-        return shaken
-
-
-def measure_parity(
-    predictor: Predictor,
-    file: Path,
-    heads: Sequence[str],
-    samples: Sequence[Sample],
-    *,
-    limit_px: float = LIMIT_PX,
-) -> Parity:
-    """Compare an exported file with its model on whole images; batches of 1 and of more.
-
-    A keypoint that noise of the size of rounding moves by a tenth of the limit is not compared.
+    Raises:
+        PredictionError: no image with a box is among the inputs.
     """
-    runtime = RuntimePredictor(file, batch_size=3)
-    model = Predictor(predictor.model, predictor.boxes, device=predictor.device)
-    shaken = _Shaken(predictor.model, predictor.boxes, device=predictor.device)
-    worst = Parity(0.0, heads[0], "", 0, 0, 0.0)
-    for name in heads:
-        ours = [model.predict(image, boxes, head=name) for image, boxes in samples]
-        moved = [shaken.predict(image, boxes, head=name) for image, boxes in samples]
-        theirs = [runtime.predict(image, boxes, head=name) for image, boxes in samples]
-        stable = _distances(ours, moved) <= limit_px / 10 if limit_px > 0 else np.array(True)
-        distance = _distances(ours, theirs)
-        stable = np.broadcast_to(stable, distance.shape)
-        row, k = np.unravel_index(int(np.where(stable, distance, -1.0).argmax()), distance.shape)
-        drift = float(distance[row, k]) if stable.any() else 0.0
-        pairs = zip(ours, theirs, strict=True)
-        scores = max(float(np.abs(a.scores - b.scores).max(initial=0.0)) for a, b in pairs)
-        farther = drift > worst.drift_px or not worst.keypoint
-        worst = Parity(
-            drift_px=max(drift, worst.drift_px),
-            head=name if farther else worst.head,
-            keypoint=ours[0].schema.keypoints[int(k)] if farther else worst.keypoint,
-            compared=worst.compared + int(stable.sum()),
-            unstable=worst.unstable + int((~stable).sum()),
-            score_drift=max(worst.score_drift, scores),
-        )
-    return worst
-
-
-def _distances(first: Sequence[Poses], second: Sequence[Poses]) -> np.ndarray:
-    """float64 (N, K): how far apart the same keypoints are; infinite where one is not a number."""
-    a = np.concatenate([poses.keypoints for poses in first])
-    b = np.concatenate([poses.keypoints for poses in second])
-    return np.nan_to_num(np.linalg.norm(a - b, axis=2), nan=np.inf)
-
-
-def sample_patterns(count: int = 4) -> list[Sample]:
-    """Give generated images with boxes: soft coloured blobs, the same in every run."""
-    samples = []
-    for number in range(count):
-        rng = np.random.default_rng(number)
-        height, width = 240 + 40 * number, 320 - 30 * number
-        y, x = np.mgrid[:height, :width].astype(np.float32)
-        image = np.full((height, width, 3), rng.uniform(40, 200, 3), dtype=np.float32)
-        for _ in range(12):
-            cx, cy = rng.uniform(0, width), rng.uniform(0, height)
-            spread = rng.uniform(8, 60)
-            blob = np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * spread**2))[..., None]
-            image += blob * (rng.uniform(0, 255, 3) - image)
-        corner = rng.uniform(-20, 80, (4, 2))
-        boxes = np.concatenate([corner, rng.uniform(60, 160, (4, 2))], axis=1)
-        samples.append((image.clip(0, 255).astype(np.uint8), boxes))
+    box_file = None if boxes is None else BoxFile(boxes)
+    samples: list[Sample] = []
+    for path in find_images(inputs):
+        if len(samples) == limit:
+            break
+        image = load_image(path)
+        rows = check_boxes(None if box_file is None else box_file.of(path), image)
+        if len(rows):
+            samples.append((image.pixels, rows))
+    if not samples:
+        raise PredictionError("none of the sample images has a box, so there is nothing to compare")
     return samples
 
 
-def _write(predictor: Predictor, heads: Sequence[str], file: Path) -> None:
-    graph = ExportGraph(predictor.model, heads).eval()
-    height, width = predictor.model.head(heads[0]).input_size
-    example = torch.zeros((3, height, width, 3), dtype=torch.uint8, device=predictor.device)
-    batch = torch.export.Dim("batch", min=1, max=65535)
-    names = [f"{head}.{part}" for head in heads for part in ("points", "scores")]
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            program = torch.export.export(graph, (example,), dynamic_shapes={"crops": {0: batch}})
-            onnx = torch.onnx.export(
-                program, input_names=["crops"], output_names=names, dynamo=True, verbose=False
-            )
-        except Exception as error:
-            reason = str(error).strip().splitlines()[0]
-            raise CheckpointError(
-                f"head(s) {', '.join(heads)}: this model cannot be exported to ONNX ({reason})"
-            ) from error
-    if onnx is None:
-        raise CheckpointError("torch's ONNX exporter gave no model")
-    onnx.model.metadata_props[METADATA_KEY] = json.dumps(_metadata(predictor, heads))
-    onnx.save(str(file))
+def _write_checked(
+    predictor: Predictor,
+    heads: tuple[str, ...],
+    file: Path,
+    decode: bool,
+    precision: Precision,
+    limit_px: float,
+    samples: Sequence[Sample],
+) -> Parity:
+    """Write into a folder beside the target and move the files only if they pass the gate."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.stem}.") as folder:
+            draft = Path(folder) / file.name
+            write_graph(predictor, heads, draft, decode=decode, precision=precision)
+            parity = measure_parity(predictor, draft, heads, samples, limit_px=limit_px)
+            _check(parity, file, limit_px, SCORE_LIMIT[precision])
+            for part in sorted(Path(folder).iterdir(), key=lambda part: part == draft):
+                os.replace(part, file.parent / part.name)
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be written ({error.strerror})") from None
+    return parity
 
 
-def _metadata(predictor: Predictor, heads: Sequence[str]) -> dict[str, Any]:
-    model, first = predictor.model, predictor.model.head(heads[0])
-    rule = predictor.boxes[heads[0]]
-    return {
-        "format": FORMAT,
-        "posekit_version": __version__,
-        "input": "crops: uint8 (B, height, width, 3) RGB; normalised inside the graph",
-        "input_size": list(first.input_size),
-        "warp": first.codec.warp,
-        "padding": rule.padding,
-        "keep_aspect": rule.keep_aspect,
-        "mean": model.mean.flatten().tolist(),
-        "std": model.std.flatten().tolist(),
-        "heads": {
-            name: {
-                "schema": model.head(name).schema.to_dict(),
-                "codec": dict(model.head(name).spec.codec),
-                "points": f"{name}.points",
-                "scores": f"{name}.scores",
-            }
-            for name in heads
-        },
-    }
+def _check(parity: Parity, file: Path, limit_px: float, score_limit: float) -> None:
+    if not parity.compared:
+        raise ParityError(
+            f"{file}: the model's maps are flat on the samples, so that no keypoint can be "
+            "compared; nothing was written, give sample images of what the model was made for"
+        )
+    if not parity.drift_px <= limit_px:
+        raise ParityError(
+            f"{file}: the exported model puts '{parity.keypoint}' of head '{parity.head}' "
+            f"{parity.drift_px:.3g} px from where the model does (median {parity.median_px:.2g} "
+            f"px), the limit is {limit_px:g} px; nothing was written"
+        )
+    if not parity.score_drift <= score_limit:
+        raise ParityError(
+            f"{file}: the exported model's scores differ by {parity.score_drift:.3g} from the "
+            f"model's, the limit is {score_limit:g}; nothing was written"
+        )
 
 
-def _require(*packages: str) -> None:
-    for package in packages:
-        try:
-            importlib.import_module(package)
-        except ImportError:
-            raise PosekitError(
-                f"export to ONNX needs the package '{package}', which is not installed; install "
-                "the extra with: pip install 'posekit[export]'"
-            ) from None
+def _choose(predictor: Predictor, head: str | Sequence[str] | None) -> tuple[str, ...]:
+    if head is None or isinstance(head, str):
+        return predictor.choose(head)
+    if not head:
+        return predictor.choose(None)
+    if ALL in head:
+        return predictor.heads
+    return tuple(dict.fromkeys(name for one in head for name in predictor.choose(one)))
+
+
+def _parts(file: Path) -> list[Path]:
+    """Give the files that an export consists of: OpenVINO's weights, ONNX's external data."""
+    beside = [file.with_suffix(".bin")] if file.suffix == ".xml" else []
+    beside.append(file.with_name(f"{file.name}.data"))
+    return [file, *(part for part in beside if part.is_file())]
+
+
+def _require(package: str, extra: str) -> None:
+    try:
+        importlib.import_module(package)
+    except ImportError:
+        raise PosekitError(
+            f"this export needs the package '{package}', which is not installed; install the "
+            f"extra with: pip install 'posekit[{extra}]'"
+        ) from None

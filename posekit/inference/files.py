@@ -144,6 +144,11 @@ def find_inputs(inputs: Sequence[str | Path]) -> list[tuple[Path, Path]]:
     return list(found.items())
 
 
+def find_images(inputs: Sequence[str | Path]) -> list[Path]:
+    """Give the image files that inputs name, each once; PredictionError as `find_inputs`."""
+    return [path for path, _ in find_inputs(inputs) if path.suffix.lower() not in VIDEO_SUFFIXES]
+
+
 def _is_known(file: Path) -> bool:
     return file.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
 

@@ -1,68 +1,56 @@
-"""Prediction with an exported model: needs numpy, OpenCV and onnxruntime, but no torch.
+"""Prediction with an exported model: needs numpy, OpenCV and a runtime, but no torch.
 
-The ONNX file says in its metadata what it needs to be used rightly: heads with their schemas, crop
-size, warp and padding. Normalisation and decoding are inside its graph.
+The file says in its metadata what it needs to be used rightly: heads with their schemas and codecs,
+crop size, warp and padding. Normalisation is inside its graph, and decoding if it was asked for.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import cv2
 import numpy as np
 
-from posekit.errors import CheckpointError, PredictionError, nearest
+from posekit.errors import PredictionError, nearest
+from posekit.inference.decode_numpy import decode_maps
 from posekit.inference.results import Poses
+from posekit.inference.runtime_files import FORMAT, METADATA_KEY, Session, open_session
 from posekit.schema import KeypointSchema
 
-METADATA_KEY = "posekit"
-FORMAT = 1
+__all__ = ["FORMAT", "METADATA_KEY", "RuntimePredictor", "crop_geometry"]
+
+ALL = "all"
 
 
 class RuntimePredictor:
-    """Predicts with an exported ONNX file.
+    """Predicts with an exported file, by ONNX Runtime (.onnx) or OpenVINO (.xml).
 
     Args:
-        file: what `posekit.inference.export.export_onnx` wrote.
+        file: what `posekit export` wrote.
         batch_size: crops in one run.
-        providers: onnxruntime's execution providers; CPU if left out.
+        providers: ONNX Runtime's execution providers; CPU if left out.
+        session: an opened file, instead of opening `file`.
 
     Raises:
-        CheckpointError: onnxruntime is missing, or the file is no exported posekit model.
+        CheckpointError: the runtime is missing, or the file is no exported posekit model.
     """
 
     def __init__(
-        self, file: str | Path, *, batch_size: int = 32, providers: Sequence[str] | None = None
+        self,
+        file: str | Path,
+        *,
+        batch_size: int = 32,
+        providers: Sequence[str] | None = None,
+        session: Session | None = None,
     ):
-        try:
-            import onnxruntime  # noqa: PLC0415 - an extra
-        except ImportError:
-            raise CheckpointError(
-                "running an exported model needs the package 'onnxruntime', which is not "
-                "installed; install it with: pip install onnxruntime"
-            ) from None
         self.file, self.batch_size = Path(file), batch_size
-        if not self.file.is_file():
-            raise CheckpointError(f"{self.file}: there is no such file")
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(self.file), providers=list(providers or ["CPUExecutionProvider"])
-            )
-            text = self._session.get_modelmeta().custom_metadata_map[METADATA_KEY]
-            about = json.loads(text)
-        except KeyError:
-            raise CheckpointError(f"{self.file}: an ONNX file, but not one of posekit's") from None
-        except Exception as error:  # onnxruntime has no common class of errors
-            reason = str(error).splitlines()[0]
-            raise CheckpointError(f"{self.file}: not a whole ONNX model ({reason})") from None
-        if about["format"] > FORMAT:
-            raise CheckpointError(f"{self.file}: written by a newer posekit; update posekit")
-        self.about = about
+        self._session = session or open_session(self.file, providers)
+        self.about = self._session.about
         self.schemas = {
-            name: KeypointSchema.from_dict(head["schema"]) for name, head in about["heads"].items()
+            name: KeypointSchema.from_dict(head["schema"])
+            for name, head in self.about["heads"].items()
         }
 
     @property
@@ -70,41 +58,62 @@ class RuntimePredictor:
         """Names of the file's heads."""
         return tuple(self.schemas)
 
-    def predict(self, image: Any, boxes: Any = None, head: str | None = None) -> Poses:
+    @overload
+    def predict(
+        self, image: Any, boxes: Any = None, head: Literal["all"] = ...
+    ) -> dict[str, Poses]: ...
+
+    @overload
+    def predict(self, image: Any, boxes: Any = None, head: str | None = None) -> Poses: ...
+
+    def predict(
+        self, image: Any, boxes: Any = None, head: str | None = None
+    ) -> Poses | dict[str, Poses]:
         """Predict the keypoints of every box in one image.
 
         Args:
             image: a path, or uint8 (H, W, 3) RGB.
             boxes: (N, 4) x, y, width, height in pixels; the whole image if left out.
-            head: name of the head; may be left out if there is one only.
+            head: name of the head; may be left out if there is one only; "all" for every head.
+
+        Returns:
+            Poses, or with head="all" a mapping head -> Poses from one pass.
 
         Raises:
             PredictionError: an unreadable image, wrong boxes, or an unknown head.
         """
-        if head is None and len(self.schemas) == 1:
-            head = self.heads[0]
-        if head is None or head not in self.schemas:
-            hint = nearest(head or "", self.schemas)
-            raise PredictionError(
-                f"{self.file}: no head '{head}'{hint} (heads: {', '.join(self.heads)})"
-            )
+        heads = self._choose(head)
         name, pixels = _read(image)
         height, width = pixels.shape[:2]
         rows = _boxes([[0, 0, width, height]] if boxes is None else boxes, (height, width), name)
         crops, back = self._crops(pixels, rows)
-        points, scores = self._run(crops, head)
-        image_points = points @ back[:, :, :2].transpose(0, 2, 1) + back[:, None, :, 2]
-        return Poses(
-            head=head,
-            schema=self.schemas[head],
-            keypoints=image_points,
-            scores=scores,
-            box_xywh=rows,
-            box_scores=np.ones(len(rows)),
-            image_index=np.zeros(len(rows), dtype=np.int64),
-            image_names=(name,),
-            image_sizes=((height, width),),
-        )
+        found = {}
+        for key, (points, scores) in self._run(crops, heads).items():
+            image_points = points @ back[:, :, :2].transpose(0, 2, 1) + back[:, None, :, 2]
+            found[key] = Poses(
+                head=key,
+                schema=self.schemas[key],
+                keypoints=image_points,
+                scores=scores,
+                box_xywh=rows,
+                box_scores=np.ones(len(rows)),
+                image_index=np.zeros(len(rows), dtype=np.int64),
+                image_names=(name,),
+                image_sizes=((height, width),),
+            )
+        return found if head == ALL else found[heads[0]]
+
+    def _choose(self, head: str | None) -> tuple[str, ...]:
+        if head == ALL:
+            return self.heads
+        if head is None and len(self.schemas) == 1:
+            return self.heads
+        if head is None or head not in self.schemas:
+            hint = nearest(head or "", self.schemas)
+            raise PredictionError(
+                f"{self.file}: no head '{head}'{hint} (heads: {', '.join(self.heads)}, {ALL})"
+            )
+        return (head,)
 
     def _crops(self, pixels: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         height, width = self.about["input_size"]
@@ -120,17 +129,31 @@ class RuntimePredictor:
             cv2.warpAffine(pixels, matrix, (width, height), dst=crop, flags=cv2.INTER_LINEAR)
         return crops, back
 
-    def _run(self, crops: np.ndarray, head: str) -> tuple[np.ndarray, np.ndarray]:
-        k = len(self.schemas[head])
-        points = [np.zeros((0, k, 2))]
-        scores = [np.zeros((0, k), dtype=np.float32)]
-        names = [self.about["heads"][head]["points"], self.about["heads"][head]["scores"]]
+    def _run(
+        self, crops: np.ndarray, heads: tuple[str, ...]
+    ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Give each head's points in the crops, float64 (N, K, 2), and scores (N, K)."""
+        parts = ("points", "scores") if self.about.get("decoded", True) else ("maps",)
+        names = [self.about["heads"][head][part] for head in heads for part in parts]
+        collected: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {head: [] for head in heads}
         for start in range(0, len(crops), self.batch_size):
-            part = crops[start : start + self.batch_size]
-            found, sure = self._session.run(names, {"crops": part})
-            points.append(np.asarray(found, dtype=np.float64))
-            scores.append(sure)
-        return np.concatenate(points), np.concatenate(scores)
+            outputs = self._session.run(names, crops[start : start + self.batch_size])
+            for i, head in enumerate(heads):
+                own = outputs[i * len(parts) : (i + 1) * len(parts)]
+                points, scores = (own[0], own[1]) if len(own) > 1 else self._decode(own[0], head)
+                collected[head].append((np.asarray(points, dtype=np.float64), scores))
+        answers = {}
+        for head, found in collected.items():
+            k = len(self.schemas[head])
+            all_points = [np.zeros((0, k, 2)), *(p for p, _ in found)]
+            all_scores = [np.zeros((0, k), dtype=np.float32), *(s for _, s in found)]
+            answers[head] = np.concatenate(all_points), np.concatenate(all_scores)
+        return answers
+
+    def _decode(self, maps: np.ndarray, head: str) -> tuple[np.ndarray, np.ndarray]:
+        height, width = self.about["input_size"]
+        codec = self.about["heads"][head]["codec"]
+        return decode_maps(maps, codec, (height, width), self.about["warp"])
 
 
 def crop_geometry(

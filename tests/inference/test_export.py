@@ -10,47 +10,58 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from inference_helpers import SCHEMA_A, SCHEMA_B, head
+import torch
+from inference_helpers import BACKBONE, SCHEMA_A, SCHEMA_B, head
 
 from posekit.catalog import BoxCard
 from posekit.codecs import crop_matrices, crop_size_for, inverse_crop_matrices
 from posekit.errors import CheckpointError, PosekitError, PredictionError
-from posekit.inference.export import (
-    Parity,
-    ParityError,
-    export_onnx,
-    measure_parity,
-    sample_patterns,
-)
+from posekit.inference import parity as parity_module
+from posekit.inference.export import export, read_samples
+from posekit.inference.export_graph import ExportGraph
+from posekit.inference.export_precision import quantise_int8, store_bf16
+from posekit.inference.parity import Parity, ParityError, measure_parity, sample_patterns
 from posekit.inference.predictor import Predictor
 from posekit.inference.runtime import RuntimePredictor, crop_geometry
+from posekit.inference.runtime_files import open_session
+from posekit.models import build_model
 
 BOXES = np.array([[20.0, 10, 60, 90], [70, 30, 50, 50], [-10, 5, 70, 60], [0, 0, 160, 120]])
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory) -> tuple[Predictor, Path]:
-    """One export serves the tests: the exporter takes seconds."""
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(package, reason="the extra 'export' is not installed")
-    import torch  # noqa: PLC0415
-    from inference_helpers import BACKBONE  # noqa: PLC0415
-
-    from posekit.models import build_model  # noqa: PLC0415
-
+def predictor() -> Predictor:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = build_model(BACKBONE, {"a": head(SCHEMA_A, "msra"), "b": head(SCHEMA_B, "msra")})
-    predictor = Predictor(
-        model, {"a": BoxCard(padding=1.1), "b": BoxCard(padding=1.1)}, device="cpu"
-    )
+    rule = BoxCard(padding=1.1)
+    return Predictor(model, {"a": rule, "b": rule}, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def exported(predictor, tmp_path_factory) -> tuple[Predictor, Path]:
+    """One export serves the tests: the exporter takes seconds."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="the extra 'export' is not installed")
     file = tmp_path_factory.mktemp("export") / "model.onnx"
-    done = export_onnx(predictor, file, head="all")
+    (done,) = export(predictor, file, head="all")
     assert done.parity.drift_px < 0.01
     assert done.parity.compared > 0
-    assert sorted(path.name for path in file.parent.iterdir()) == ["model.onnx"]
+    assert [path.name for path in file.parent.iterdir()] == ["model.onnx"]
+    assert "largest drift" in done.text()
     json.dumps(done.to_dict())
     return predictor, file
+
+
+@pytest.fixture(scope="module")
+def exported_maps(predictor, tmp_path_factory) -> Path:
+    """OpenVINO's form, with decoding left out of the graph."""
+    for package in ("onnx", "onnxscript", "openvino"):
+        pytest.importorskip(package, reason="the extra 'openvino' is not installed")
+    file = tmp_path_factory.mktemp("export") / "model.xml"
+    export(predictor, file, head=["b"], decode=False)
+    assert sorted(path.name for path in file.parent.iterdir()) == ["model.bin", "model.xml"]
+    return file
 
 
 @pytest.mark.slow
@@ -83,31 +94,93 @@ def test_a_wrong_mean_channel_order_codec_or_crop_fails_the_gate(exported, fault
         monkeypatch.setattr(codec, "from_grid", lambda points: points * 4 + 1.5, raising=True)
     else:
         other.boxes = {name: BoxCard(padding=1.25) for name in model.head_names}
-    parity = measure_parity(other, file, ("a", "b"), sample_patterns())
+    parity = measure_parity(other, file, ("a", "b"), sample_patterns(), limit_px=0.1)
     assert parity.drift_px > 0.1
 
 
 @pytest.mark.slow
-def test_above_the_limit_nothing_is_written(exported, tmp_path):
-    predictor, _ = exported
+def test_a_graph_with_a_wrong_mean_is_not_written(predictor, tmp_path, monkeypatch):
+    """The whole export, with the fault in what is written."""
+    make = ExportGraph.__init__
+
+    def faulty(self, *arguments, **settings):
+        make(self, *arguments, **settings)
+        self.mean -= 0.25
+
+    monkeypatch.setattr(ExportGraph, "__init__", faulty)
     with pytest.raises(ParityError, match=r"px from where the model does.*nothing was written"):
-        export_onnx(predictor, tmp_path / "m.onnx", head="a", limit_px=-1)
+        export(predictor, tmp_path / "m.pt2", head="a")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_the_runtime_needs_neither_torch_nor_pillow(exported, photo):
-    _, file = exported
+def test_torch_export_answers_as_the_model(predictor, tmp_path):
+    (done,) = export(predictor, tmp_path / "m.pt2", head="a")
+    assert done.parity.drift_px < 0.01
+    assert done.file.is_file()
+
+
+@pytest.mark.slow
+def test_maps_are_decoded_outside_the_graph_as_inside(predictor, exported_maps, picture):
+    got = RuntimePredictor(exported_maps).predict(picture, BOXES)
+    expected = predictor.predict(picture, BOXES, head="b")
+    assert got.keypoints == pytest.approx(expected.keypoints, abs=1e-2)
+    assert got.scores == pytest.approx(expected.scores, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_wrong_codec_in_the_metadata_fails_the_gate(predictor, exported_maps, monkeypatch):
+    session = open_session(exported_maps)
+    session.about["heads"]["b"]["codec"]["refine"] = "none"
+    monkeypatch.setattr(parity_module, "open_session", lambda _file: session)
+    parity = measure_parity(predictor, exported_maps, ("b",), sample_patterns(), limit_px=0.1)
+    assert parity.drift_px > 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("change", "score"), [(store_bf16, 0.02), (quantise_int8, 0.1)])
+def test_smaller_weights_give_a_smaller_file_and_a_measured_error(
+    exported, tmp_path, change, score
+):
+    predictor, file = exported
+    small = tmp_path / file.name
+    small.write_bytes(file.read_bytes())
+    change(small)
+    assert small.stat().st_size < file.stat().st_size
+    parity = measure_parity(predictor, small, ("a", "b"), sample_patterns(), limit_px=1e9)
+    assert 0 < parity.score_drift < score
+    assert 0 <= parity.median_px <= parity.p95_px <= parity.drift_px
+
+
+@pytest.mark.slow
+def test_half_precision_is_exported_and_measured(predictor, tmp_path):
+    (done,) = export(predictor, tmp_path / "m.pt2", head="a", precision="bf16", limit_px=1e9)
+    assert 0 < done.parity.score_drift < 0.05
+    assert done.precision == "bf16"
+
+
+@pytest.mark.slow
+def test_every_head_in_one_run_equals_each_head_alone(exported, picture):
+    runtime = RuntimePredictor(exported[1])
+    together = runtime.predict(picture, BOXES, head="all")
+    for name in ("a", "b"):
+        alone = runtime.predict(picture, BOXES, head=name)
+        assert together[name].keypoints == pytest.approx(alone.keypoints)
+
+
+@pytest.mark.slow
+def test_the_runtimes_need_neither_torch_nor_pillow(exported, exported_maps, photo):
     code = f"""
 import sys
 for name in ("torch", "timm", "PIL", "pydantic", "yaml", "scipy"):
     sys.modules[name] = None
 from posekit.inference.runtime import RuntimePredictor
-poses = RuntimePredictor({str(file)!r}).predict({str(photo)!r}, head="a")
-print(poses.keypoints.shape, len(poses.to_coco()["annotations"]))
+for file, head in (({str(exported[1])!r}, "a"), ({str(exported_maps)!r}, None)):
+    poses = RuntimePredictor(file).predict({str(photo)!r}, head=head)
+    print(poses.keypoints.shape, len(poses.to_coco()["annotations"]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "(1, 3, 2) 1", done.stderr
+    assert done.stdout.splitlines() == ["(1, 3, 2) 1", "(1, 4, 2) 1"], done.stderr
 
 
 @pytest.mark.slow
@@ -136,14 +209,31 @@ def test_the_runtimes_geometry_is_the_codecs(warp, keep_aspect):
     )
 
 
-def test_heads_with_other_crops_or_experts_cannot_share_a_file(make_model, tmp_path, monkeypatch):
-    monkeypatch.setattr("posekit.inference.export._require", lambda *names: None)
+@pytest.fixture
+def faked(monkeypatch):
+    """Export without an exporter: the writing is left out and parity is as the test says."""
+    module = "posekit.inference.export"
+    monkeypatch.setattr(f"{module}._require", lambda *_: None)
+    monkeypatch.setattr(
+        f"{module}.write_graph", lambda _predictor, _heads, file, **_: file.write_bytes(b"x")
+    )
+
+    def set_parity(parity: Parity) -> None:
+        monkeypatch.setattr(f"{module}.measure_parity", lambda *_args, **_settings: parity)
+
+    set_parity(Parity(0.0, "a", "nose", 9, 0, 0.0))
+    return set_parity
+
+
+@pytest.mark.usefixtures("faked")
+def test_heads_with_other_crops_or_experts_get_files_of_their_own(make_model, tmp_path):
     mixed = make_model({"a": head(SCHEMA_A), "b": head(SCHEMA_B, "msra")})
-    with pytest.raises(CheckpointError, match="have different crops"):
-        export_onnx(Predictor(mixed, device="cpu"), tmp_path / "m.onnx", head="all")
     experts = make_model(experts={"width": 8})
-    with pytest.raises(CheckpointError, match="have experts"):
-        export_onnx(Predictor(experts, device="cpu"), tmp_path / "m.onnx", head="all")
+    for name, model in (("mixed", mixed), ("experts", experts)):
+        done = export(Predictor(model, device="cpu"), tmp_path / name / "m.onnx", head="all")
+        assert [part.heads for part in done] == [("a",), ("b",)]
+        files = sorted(path.name for path in (tmp_path / name).iterdir())
+        assert files == ["m-a.onnx", "m-b.onnx"]
 
 
 @pytest.mark.parametrize(
@@ -155,21 +245,41 @@ def test_heads_with_other_crops_or_experts_cannot_share_a_file(make_model, tmp_p
     ],
 )
 def test_what_cannot_be_compared_or_differs_is_not_kept(
-    make_model, tmp_path, monkeypatch, parity, message
+    make_model, tmp_path, faked, parity, message
 ):
-    module = "posekit.inference.export"
-    monkeypatch.setattr(f"{module}._require", lambda *names: None)
-    monkeypatch.setattr(f"{module}._write", lambda _predictor, _heads, file: file.write_bytes(b"x"))
-    monkeypatch.setattr(f"{module}.measure_parity", lambda *_args, **_settings: parity)
+    faked(parity)
     with pytest.raises(ParityError, match=message):
-        export_onnx(Predictor(make_model(), device="cpu"), tmp_path / "m.onnx", head="a")
+        export(Predictor(make_model(), device="cpu"), tmp_path / "m.onnx", head="a")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_extra_is_named(make_model, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(PosekitError, match=r"pip install 'posekit\[export\]'"):
-        export_onnx(Predictor(make_model(), device="cpu"), tmp_path / "m.onnx", head="a")
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(CheckpointError, match="pip install onnxruntime"):
-        RuntimePredictor(tmp_path / "m.onnx")
+def test_a_missing_extra_a_wrong_ending_and_precision_are_named(make_model, tmp_path, monkeypatch):
+    predictor = Predictor(make_model(), device="cpu")
+    with pytest.raises(CheckpointError, match=r"ending '.tflite', expected .onnx \(onnx\)"):
+        export(predictor, tmp_path / "m.tflite", head="a")
+    with pytest.raises(CheckpointError, match="'int8' is not offered for torch"):
+        export(predictor, tmp_path / "m.pt2", head="a", precision="int8")
+    for file, package, extra in (("m.onnx", "onnx", "export"), ("m.xml", "openvino", "openvino")):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(PosekitError, match=rf"pip install 'posekit\[{extra}\]'"):
+            export(predictor, tmp_path / file, head="a")
+        monkeypatch.delitem(sys.modules, package)
+    (tmp_path / "m.onnx").write_bytes(b"x")
+    (tmp_path / "m.xml").write_bytes(b"x")
+    for file, package in (("m.onnx", "onnxruntime"), ("m.xml", "openvino")):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(CheckpointError, match=f"pip install {package}"):
+            RuntimePredictor(tmp_path / file)
+    with pytest.raises(CheckpointError, match=r"m\.pt2: there is no such file"):
+        RuntimePredictor(tmp_path / "m.pt2")
+
+
+def test_sample_images_and_their_boxes_are_read(photo, tmp_path):
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({"photo.png": [[1, 2, 30, 40]]}))
+    ((pixels, rows),) = read_samples([photo], boxes)
+    assert pixels.shape == (120, 160, 3)
+    assert rows.tolist() == [[1, 2, 30, 40]]
+    boxes.write_text("{}")
+    with pytest.raises(PredictionError, match="none of the sample images has a box"):
+        read_samples([photo], boxes)

@@ -1,0 +1,57 @@
+"""The decoder without torch reads the keypoints that the codecs read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from posekit.codecs import build_codec
+from posekit.inference.decode_numpy import decode_maps
+
+SIZE = (64, 48)
+CODECS = [
+    *({"kind": kind, "refine": refine, "follows": follows}
+      for kind in ("msra", "msra_unbiased", "udp")
+      for refine in ("none", "quarter", "dark", "dark_udp", "soft_argmax")
+      for follows in ("0.x", "1.x")),
+    {"kind": "udp", "activation": "softmax"},
+    {"kind": "udp", "activation": "softmax", "smoothing": 1.2},
+    {"kind": "simcc"},
+    {"kind": "simcc", "activation": "softmax"},
+    {"kind": "udp_combined"},
+    {"kind": "udp_combined", "follows": "1.x"},
+]  # fmt: skip
+
+
+def maps_for(codec) -> torch.Tensor:
+    """Targets of points all over the crop, some at its border, with noise; and two odd maps."""
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand((40, 3, 2), generator=generator) * torch.tensor([47.0, 63.0])
+    points[:3, 0] = torch.tensor([[0.0, 0.0], [47, 63], [1, 40]])
+    maps, _ = codec.encode(points, torch.ones(40, 3))
+    maps = maps + 0.02 * torch.rand(maps.shape, generator=generator)
+    maps[5, 1] = 0.0
+    maps[6, 1] = float("nan")
+    return maps
+
+
+@pytest.mark.parametrize("config", CODECS, ids=lambda c: "-".join(map(str, c.values())))
+def test_every_codec_is_decoded_alike(config):
+    codec = build_codec(config, SIZE)
+    maps = maps_for(codec)
+    points, scores = codec.decode(maps)
+    settings = codec.config.model_dump(mode="json")
+    found, sure = decode_maps(maps.numpy(), settings, SIZE, codec.warp)
+    assert found.shape == (40, 3, 2)
+    assert np.abs(found - points.numpy()).max() < 2e-3
+    assert sure == pytest.approx(scores.numpy(), abs=1e-5)
+
+
+def test_no_crop_gives_no_points():
+    codec = build_codec({"kind": "udp"}, SIZE)
+    points, scores = decode_maps(
+        np.zeros((0, 3, 16, 12), np.float32), codec.config.model_dump(mode="json"), SIZE, "udp"
+    )
+    assert points.shape == (0, 3, 2)
+    assert scores.shape == (0, 3)
