@@ -22,6 +22,7 @@ from posekit.data.index import PoseIndex
 
 _MEAN_COLOUR = (124, 116, 104)
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
+_GREY, _UNCHANGED = np.tile(_LUMINANCE, (3, 1)), np.eye(3)
 
 
 @dataclass(frozen=True)
@@ -181,8 +182,12 @@ def change_pixels(crop: np.ndarray, pixels: Pixels) -> np.ndarray:
 
 
 def _colour_matrix(crop: np.ndarray, pixels: Pixels) -> np.ndarray:
-    grey = np.tile(_LUMINANCE, (3, 1))
-    mix = pixels.saturation * np.eye(3) + (1 - pixels.saturation) * grey
-    linear = pixels.brightness * pixels.contrast * mix
-    middle = float(np.dot(cv2.mean(crop)[:3], _LUMINANCE)) * pixels.brightness
-    return np.concatenate([linear, np.full((3, 1), (1 - pixels.contrast) * middle)], axis=1)
+    matrix = np.zeros((3, 4))
+    matrix[:, :3] = _UNCHANGED
+    if pixels.saturation != 1:
+        matrix[:, :3] = pixels.saturation * _UNCHANGED + (1 - pixels.saturation) * _GREY
+    matrix *= pixels.brightness * pixels.contrast
+    if pixels.contrast != 1:
+        middle = float(np.dot(cv2.mean(crop)[:3], _LUMINANCE)) * pixels.brightness
+        matrix[:, 3] = (1 - pixels.contrast) * middle
+    return matrix

@@ -169,7 +169,8 @@ class PoseModel(nn.Module):
         """
         if images.shape[-1] == 3 and images.shape[1] != 3:
             images = images.permute(0, 3, 1, 2)
-        return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        factor = 1 / (255 * self.std)
+        return (images * factor).sub_(self.mean / self.std)  # two passes over the pixels
 
     def features(self, images: Tensor, groups: Groups | None = None) -> Tensor:
         """Give the backbone's map (B, D, h, w); groups are needed only for experts."""

@@ -20,6 +20,7 @@ from posekit.models import PoseModel
 from posekit.recipe import Recipe
 from posekit.training.events import ErrorBook, HeadResult, Listener, StepLog
 from posekit.training.gradients import measure_gradients, measured_parameters
+from posekit.training.host_memory import keep_freed_memory
 from posekit.training.losses import PointLoss
 from posekit.training.objective import Objective, Terms
 from posekit.training.optimizer import build_optimizer
@@ -116,6 +117,8 @@ class Trainer:
         self.objective.to(accelerator.device)
         self.model = model
         _choose_attention(self.model, accelerator.device, training.precision)
+        if accelerator.device.type == "cpu":
+            keep_freed_memory()
         self.total_steps, unit = run_length(recipe, data.instances, accelerator.num_processes)
         self.optimizer = build_optimizer(self.model, config, self.objective.own_parameters())
         self.scheduler = build_scheduler(

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from timm.optim import Muon
 
 from posekit.models import PoseModel, parameter_groups
 from posekit.recipe import Optimizer
+from posekit.training.muon import GroupedMuon
 
 
 def build_optimizer(
@@ -35,7 +35,7 @@ def build_optimizer(
             group["lr"] = config.lr  # timm's schedulers multiply by the group's lr_scale
         return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
     parts = [part for group in groups for part in _split(group, model, config)]
-    return Muon(parts, lr=config.lr, momentum=config.momentum, betas=config.betas)
+    return GroupedMuon(parts, lr=config.lr, momentum=config.momentum, betas=config.betas)
 
 
 _TABLE = re.compile(r"pos_embed|_token$|\.token$")
