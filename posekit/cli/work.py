@@ -78,48 +78,81 @@ def evaluate(
         list[str] | None, typer.Option(help="Head to evaluate; all by default.")
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Another dataset's card; with --split and --root.")
+        list[str] | None,
+        typer.Option(help="Another dataset's card, with --split; several with --transfer."),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Split of that dataset.")] = None,
-    root: Annotated[Path | None, typer.Option(help="Folder of that dataset.")] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="Split of that dataset, one for each.")
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of that dataset; below data_root by default.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for results on that dataset; RUN/elsewhere/... by default."),
+    ] = None,
     boxes: Annotated[Path | None, typer.Option(help="A detector's boxes (COCO results).")] = None,
     transfer: Annotated[
-        bool, typer.Option("--transfer", help="Every head on every dataset of the run.")
+        bool,
+        typer.Option("--transfer", help="Every head on each dataset; the run's own by default."),
     ] = False,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, ...; a GPU if there is one.")
+    ] = None,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Evaluate the heads of a run or model, each by its dataset's own protocol.
 
-    Settings of the recipe are given as key.path=value, those of the protocol as
-    protocol.KEY=value, e.g. protocol.flip_test=false.
+    Settings of the protocol are given as KEY=value (flip_test=false, nms=none), those of the recipe
+    as key.path=value (data_root=DIR). Under torchrun the processes share the work.
     """
     from posekit import engine  # noqa: PLC0415
-    from posekit.config import apply_overrides  # noqa: PLC0415
+    from posekit.evaluation.registry import split_settings  # noqa: PLC0415
 
-    given = settings or []
-    protocol = apply_overrides({}, [s for s in given if s.startswith("protocol.")])
-    protocol = protocol.get("protocol", {})
+    protocol, rest = split_settings(settings or [])
     if boxes is not None:
         protocol["boxes"] = str(boxes)
-    rest = [s for s in given if not s.startswith("protocol.")]
+    pairs = _pairs(dataset or [], split or [])
     if transfer:
-        _show(engine.transfer_matrix(model, rest), as_json)
+        matrix = engine.transfer_matrix(
+            model, rest, datasets=pairs, only=head or None, out=out, device=device
+        )
+        _show(matrix, as_json)
         return
-    if dataset is None:
-        results = engine.evaluate_run(model, only=head or None, settings=protocol, overrides=rest)
+    if not pairs:
+        results = engine.evaluate_run(
+            model, only=head or None, settings=protocol, overrides=rest, device=device
+        )
         _show(results, as_json)
         return
-    if split is None or root is None:
-        raise ConfigError("--dataset needs --split and --root as well")
-    found = engine.evaluate_elsewhere(model, dataset, split, root, only=head, settings=protocol)
+    if len(pairs) > 1:
+        raise ConfigError("several --dataset need --transfer: every head on every one of them")
+    (name, part), base = pairs[0], model if model.is_dir() else model.parent
+    where = out or base / "elsewhere" / f"{Path(name).stem}-{part}"
+    found = engine.evaluate_elsewhere(
+        model, name, part, root, only=head, settings=protocol, out=where, device=device
+    )
     _show(found, as_json)
+    make_console(as_json).print(f"Written to {where}", highlight=False, soft_wrap=True)
+
+
+def _pairs(datasets: list[str], splits: list[str]) -> list[tuple[str, str]]:
+    if len(datasets) != len(splits):
+        raise ConfigError(
+            f"found {len(datasets)} --dataset and {len(splits)} --split, expected one --split for "
+            "each --dataset"
+        )
+    return list(zip(datasets, splits, strict=True))
 
 
 def _show(found: Any, as_json: bool) -> None:
     """Show a transfer matrix, or the numbers of each head."""
     from posekit.console import metrics_table  # noqa: PLC0415
+    from posekit.engine.processes import own_rank  # noqa: PLC0415
 
+    if own_rank():
+        return
     console = make_console(as_json)
     if not isinstance(found, dict):
         emit(found.to_dict(), as_json)
@@ -137,21 +170,25 @@ def score(
     predictions: Annotated[Path, typer.Argument(help="Predictions file (official format).")],
     dataset: Annotated[str, typer.Option(help="Name or path of the dataset's card.")],
     split: Annotated[str, typer.Option(help="Split that the predictions are for.")],
-    root: Annotated[Path, typer.Option(help="The dataset's folder.")],
+    root: Annotated[
+        Path | None, typer.Option(help="The dataset's folder; data/FOLDER by default.")
+    ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Run the reference beside it.")] = False,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Score a predictions file by a dataset's official protocol, without any model."""
     from posekit.catalog import load_dataset_card  # noqa: PLC0415
-    from posekit.config import apply_overrides  # noqa: PLC0415
     from posekit.data.index import build_index  # noqa: PLC0415
     from posekit.evaluation.autopsy import diagnose  # noqa: PLC0415
-    from posekit.evaluation.registry import protocol_of  # noqa: PLC0415
+    from posekit.evaluation.registry import protocol_of, split_settings  # noqa: PLC0415
     from posekit.evaluation.score import score_file  # noqa: PLC0415
 
-    index = build_index(load_dataset_card(dataset), root, split)
-    protocol = apply_overrides({}, settings or []).get("protocol", {})
+    card = load_dataset_card(dataset)
+    index = build_index(card, root if root is not None else Path("data") / card.folder, split)
+    protocol, rest = split_settings(settings or [])
+    if rest:
+        raise ConfigError(f"{rest[0]}: no setting of a protocol; give KEY=value, e.g. nms=none")
     done = score_file(predictions, index, settings=protocol, verify=verify)
     found = diagnose(
         index.columns,

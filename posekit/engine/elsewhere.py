@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from posekit.catalog import load_dataset_card
-from posekit.data.index import build_index
-from posekit.engine.evaluate import RunEvaluator, recipe_of
+from posekit.catalog import DatasetCard, load_dataset_card
+from posekit.data.index import PoseIndex, build_index
+from posekit.engine.evaluate import RunEvaluator, head_result, load_any, recipe_of
+from posekit.engine.processes import join_processes, own_rank
 from posekit.engine.setup import read_heads
-from posekit.errors import ConfigError
+from posekit.errors import CheckpointError, ConfigError, nearest
+from posekit.evaluation.autopsy import diagnose
 from posekit.evaluation.cross import TransferMatrix, cross_evaluate
+from posekit.evaluation.registry import protocol_of
 from posekit.evaluation.runner import evaluate_model, write_results
-from posekit.models import PoseModel, load_model
+from posekit.models import PoseModel
 from posekit.training.events import HeadResult
 
 
@@ -21,11 +25,12 @@ def evaluate_elsewhere(
     model: str | Path,
     dataset: str,
     split: str,
-    root: str | Path,
+    root: str | Path | None = None,
     *,
     only: Sequence[str] | None = None,
     settings: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
+    device: str | None = None,
 ) -> dict[str, HeadResult] | TransferMatrix:
     """Evaluate heads of a model on a dataset that they need not have been trained on.
 
@@ -34,10 +39,13 @@ def evaluate_elsewhere(
 
     Args:
         model: a run's folder or a model file.
-        dataset: name or path of the dataset's card; split, root: which split, in which folder.
+        dataset: name or path of the dataset's card; split: which split.
+        root: the dataset's folder; the one below the recipe's data_root if left out.
         only: names of heads; all by default.
         settings: protocol settings.
-        out: folder for metrics.json and predictions of officially scored heads; none by default.
+        out: folder for metrics.json, tables and predictions of officially scored heads, or for
+            transfer.json and transfer.png; nothing is written if left out.
+        device: where to compute; a GPU if there is one.
 
     Returns:
         head -> numbers by the official protocol, or the transfer matrix.
@@ -45,40 +53,96 @@ def evaluate_elsewhere(
     Raises:
         ConfigError, DatasetError, CheckpointError, PredictionError: as the parts do.
     """
-    net = load_any(model)
-    index = build_index(load_dataset_card(dataset), root, split)
+    rank, processes = join_processes()
+    net = load_any(model, device)
+    card = load_dataset_card(dataset)
+    index = build_index(card, root if root is not None else _home(Path(model), card), split)
     names = list(only) if only else list(net.head_names)
-    unknown = [name for name in names if name not in net.head_names]
-    if unknown:
-        raise ConfigError(f"no head named '{unknown[0]}' (heads: {', '.join(net.head_names)})")
+    for name in names:
+        if name not in net.head_names:
+            raise ConfigError(
+                f"no head named '{name}'{nearest(name, net.head_names)} "
+                f"(heads: {', '.join(net.head_names)})"
+            )
     fitting = [n for n in names if net.head(n).schema.keypoints == index.schema.keypoints]
     if not fitting:
-        return cross_evaluate(net, {f"{dataset}/{split}": index}, heads=names)
-    results = {}
-    for name in fitting:
-        scores, predictions = evaluate_model(net, name, index, settings=settings)
-        if out is not None:
-            write_results(Path(out) / name, scores, predictions, index)
-        results[name] = HeadResult(scores.metrics, scores.headline, scores.lower_is_better)
-    return results
+        matrix = cross_evaluate(net, {index.name: index}, heads=names)
+        if out is not None and not rank:
+            matrix.write(Path(out))
+        return matrix
+    return {
+        name: _evaluate_one(
+            net, name, index, settings, None if rank or out is None else Path(out), processes > 1
+        )
+        for name in fitting
+    }
 
 
-def transfer_matrix(run: str | Path, overrides: Sequence[str] = ()) -> TransferMatrix:
-    """Evaluate every head of a run on every evaluation split of the run; draws RUN/transfer.png.
+def transfer_matrix(
+    run: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    datasets: Sequence[tuple[str, str]] = (),
+    only: Sequence[str] | None = None,
+    out: str | Path | None = None,
+    device: str | None = None,
+) -> TransferMatrix:
+    """Evaluate heads of a run on several datasets, over the keypoints that they share with each.
+
+    Args:
+        run: a run's folder or a model file.
+        overrides: settings of the recipe (such as data_root).
+        datasets: (card, split), each in its folder below the recipe's data_root; the evaluation
+            splits of the run if left out.
+        only: names of heads; all by default.
+        out: folder for transfer.json and transfer.png; the run's if left out.
+        device: where to compute; a GPU if there is one.
 
     Raises:
         ConfigError, DatasetError, CheckpointError: as the parts do.
     """
-    recipe = recipe_of(Path(run), overrides)
-    evaluator = RunEvaluator(recipe, read_heads(recipe))
-    indices = {name: evaluator.index(name) for name in evaluator.heads}
-    matrix = cross_evaluate(load_any(run), indices)
-    if Path(run).is_dir():
-        matrix.write_picture(Path(run) / "transfer.png")
+    path = Path(run)
+    recipe = recipe_of(path, overrides)
+    if datasets:
+        indices = {}
+        for name, split in datasets:
+            card = load_dataset_card(name)
+            root = Path(recipe.data_root).expanduser() / card.folder
+            indices[f"{card.name}/{split}"] = build_index(card, root, split)
+    else:
+        evaluator = RunEvaluator(recipe, read_heads(recipe))
+        indices = {name: evaluator.index(name) for name in evaluator.heads}
+    matrix = cross_evaluate(load_any(run, device), indices, heads=only)
+    if not own_rank():
+        matrix.write(Path(out) if out is not None else path if path.is_dir() else path.parent)
     return matrix
 
 
-def load_any(model: str | Path) -> PoseModel:
-    """Load a model file, or the last model of a run's folder."""
-    path = Path(model)
-    return load_model(path if path.is_file() else path / "checkpoints" / "last.safetensors")
+def _evaluate_one(
+    model: PoseModel,
+    head: str,
+    index: PoseIndex,
+    settings: Mapping[str, Any] | None,
+    out: Path | None,
+    distributed: bool,
+) -> HeadResult:
+    scores, predictions = evaluate_model(
+        model, head, index, settings=settings, distributed=distributed
+    )
+    protocol = protocol_of(index.card, settings)
+    found = diagnose(index.columns, predictions, index.schema, protocol, scores).findings
+    if out is not None:
+        extra = {"findings": [vars(finding) for finding in found]}
+        write_results(out / head, scores, predictions, index, extra=extra)
+    texts = tuple(f"{finding.name}: {finding.text}" for finding in found)
+    return dataclasses.replace(head_result(scores), findings=texts)
+
+
+def _home(model: Path, card: DatasetCard) -> Path:
+    """Give the dataset's folder below the data_root that the model was trained from."""
+    try:
+        return Path(recipe_of(model).data_root).expanduser() / card.folder
+    except CheckpointError:
+        raise ConfigError(
+            f"{model} does not tell where its data lay; give the dataset's folder (root)"
+        ) from None

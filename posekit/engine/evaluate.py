@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from posekit.data.index import PoseIndex
+from posekit.engine.processes import join_processes, own_device
 from posekit.engine.setup import HeadSetup, read_heads
 from posekit.errors import CheckpointError, ConfigError, PredictionError, nearest
 from posekit.evaluation.autopsy import Diagnosis, diagnose
 from posekit.evaluation.base import Predictions, Scores
 from posekit.evaluation.baseline import MeanPose
 from posekit.evaluation.boxes import boxes_file
+from posekit.evaluation.error_types import Calibration, ErrorTypes, calibration, error_types
 from posekit.evaluation.pck import evaluate_pck
 from posekit.evaluation.pictures import write_best_worst
 from posekit.evaluation.protocol import PckProtocol
@@ -40,6 +42,7 @@ class HeadEvaluation:
         baseline: the mean pose, scored likewise.
         yardstick, baseline_yardstick: `YARDSTICK` of both.
         diagnosis: what looks wrong.
+        error_types, calibration: what kind of errors there are, and what the scores are worth.
     """
 
     scores: Scores
@@ -48,6 +51,8 @@ class HeadEvaluation:
     yardstick: float
     baseline_yardstick: float
     diagnosis: Diagnosis
+    error_types: ErrorTypes
+    calibration: Calibration
 
     @property
     def result(self) -> HeadResult:
@@ -69,6 +74,7 @@ class RunEvaluator:
         heads: its heads with cards read.
         only: names of the heads to evaluate; all that have an evaluation split if left out.
         settings: protocol settings laid over the recipe's and the cards'.
+        distributed: all processes of the group evaluate together.
     """
 
     def __init__(
@@ -77,8 +83,10 @@ class RunEvaluator:
         heads: Mapping[str, HeadSetup],
         only: Sequence[str] | None = None,
         settings: Mapping[str, Any] | None = None,
+        distributed: bool = False,
     ):
         self.recipe, self.settings = recipe, dict(settings or {})
+        self.distributed = distributed
         for name in only or ():
             if name not in heads:
                 raise ConfigError(
@@ -124,6 +132,7 @@ class RunEvaluator:
                 self.index(name),
                 settings=self._protocol_settings(name),
                 batch_size=self.recipe.evaluation.batch_size,
+                distributed=self.distributed,
             )
         finally:
             model.train(was_training)
@@ -136,6 +145,7 @@ class RunEvaluator:
         constant = mean_pose.predict(index, like=predictions)
         protocol = protocol_of(index.card, self._protocol_settings(name))
         baseline = evaluate(index.card, index.columns, constant, protocol)
+        by_id = protocol.boxes == "annotation"
         return HeadEvaluation(
             scores,
             predictions,
@@ -143,6 +153,8 @@ class RunEvaluator:
             yardstick(index, predictions),
             yardstick(index, constant),
             diagnose(index.columns, predictions, index.schema, protocol, scores),
+            error_types(index.columns, predictions, index.schema, trust_ids=by_id),
+            calibration(index.columns, predictions, index.schema, trust_ids=by_id),
         )
 
     def _protocol_settings(self, name: str) -> dict[str, Any]:
@@ -166,6 +178,7 @@ def evaluate_run(
     settings: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
     report: bool = True,
+    device: str | None = None,
 ) -> dict[str, HeadResult]:
     """Evaluate the heads of a run and write metrics, predictions, pictures and report.
 
@@ -176,6 +189,10 @@ def evaluate_run(
         only, settings: see RunEvaluator.
         overrides: `key.path=value` settings of the recipe (such as data_root).
         report: also write pictures and report.html (for a run's folder).
+        device: where a model that is not given shall compute; a GPU if there is one.
+
+    Processes that torchrun started share the work of a model that is not given; each gets the
+    results, the first writes them.
 
     Returns:
         head -> its numbers.
@@ -184,25 +201,35 @@ def evaluate_run(
         ConfigError, DatasetError, CheckpointError, PredictionError: as the parts do.
     """
     path = Path(run)
+    rank, processes = join_processes() if model is None else (0, 1)
     if evaluator is None:
         recipe = recipe_of(path, overrides)
-        evaluator = RunEvaluator(recipe, read_heads(recipe), only, settings)
+        evaluator = RunEvaluator(recipe, read_heads(recipe), only, settings, processes > 1)
     if model is None:
-        model = load_model(path if path.is_file() else path / "checkpoints" / "last.safetensors")
+        model = load_any(path, device)
     folder = path.parent if path.is_file() else path
     results: dict[str, HeadResult] = {}
     for name in evaluator.heads:
         done = evaluator.evaluate(model, name)
+        results[name] = done.result
+        if rank:
+            continue
         where = folder / "eval" / name
         write_results(
             where, done.scores, done.predictions, evaluator.index(name), extra=_beside(done)
         )
         if report:
             write_best_worst(where, evaluator.index(name), done.predictions)
-        results[name] = done.result
-    if report:
+    if report and not rank:
         write_report(folder)
     return results
+
+
+def load_any(model: str | Path, device: str | None = None) -> PoseModel:
+    """Load a model file, or the last model of a run's folder; on a GPU if there is one."""
+    path = Path(model)
+    file = path if path.is_file() else path / "checkpoints" / "last.safetensors"
+    return load_model(file, own_device(device))
 
 
 def recipe_of(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -230,4 +257,6 @@ def _beside(done: HeadEvaluation) -> dict[str, Any]:
             "model": done.yardstick,
             "baseline": done.baseline_yardstick,
         },
+        "error_types": done.error_types.to_dict(),
+        "calibration": vars(done.calibration),
     }

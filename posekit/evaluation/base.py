@@ -108,7 +108,7 @@ class Scores:
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain values for JSON; NaN becomes None."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        return {f.name: plain_values(getattr(self, f.name)) for f in fields(self)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Scores:
@@ -196,6 +196,21 @@ def protocol_dict(protocol: Protocol, schema: KeypointSchema) -> dict[str, Any]:
     return plain
 
 
+def plain_values(value: Any) -> Any:
+    """Give what JSON can hold: arrays become lists, keys text, and NaN and infinity None."""
+    if isinstance(value, dict):
+        return {str(k): plain_values(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_values(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return plain_values(value.tolist())
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    if isinstance(value, np.integer):
+        return int(value)
+    return value
+
+
 def _keys(images: np.ndarray, instances: np.ndarray) -> list[tuple[Any, Any]]:
     return list(zip(np.asarray(images).tolist(), np.asarray(instances).tolist(), strict=True))
 
@@ -209,20 +224,6 @@ def _refuse_repeats(keys: list[Any], what: str, ids: np.ndarray) -> None:
                 f"{show_id(key[0])}, expected each once"
             )
         seen.add(key)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, (float, np.floating)):
-        return float(value) if np.isfinite(value) else None
-    if isinstance(value, np.integer):
-        return int(value)
-    return value
 
 
 def _with_nan(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from posekit.evaluation.base import Predictions
 from posekit.evaluation.pck import evaluate_pck
 from posekit.evaluation.protocol import PckProtocol
 from posekit.evaluation.runner import predict_split
+from posekit.evaluation.submission import write_text
 from posekit.evaluation.tables import text_table
 from posekit.models import PoseModel
 from posekit.schema_map import map_schema
@@ -65,6 +67,11 @@ class TransferMatrix:
             }
             for i, head in enumerate(self.heads)
         }
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write transfer.json and transfer.png into a folder."""
+        table = write_text(folder / "transfer.json", json.dumps(self.to_dict(), indent=1) + "\n")
+        return [table, self.write_picture(folder / "transfer.png")]
 
     def write_picture(self, file: Path) -> Path:
         """Write the matrix as a coloured table (PNG or SVG, by the file's ending)."""

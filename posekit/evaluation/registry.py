@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from posekit.catalog import DatasetCard
-from posekit.config import validate
+from posekit.config import apply_overrides, validate
 from posekit.data.columns import InstanceColumns
 from posekit.errors import ConfigError, nearest
 from posekit.evaluation import dlc, joint_ap, nme, oks, pck, pckh
@@ -61,6 +61,28 @@ def get_evaluator(name: str) -> Evaluator:
             f"(evaluators: {', '.join(EVALUATORS)})"
         )
     return EVALUATORS[name]
+
+
+def split_settings(given: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Tell `key=value` settings of a protocol from those of a recipe.
+
+    A protocol's are KEY=value with a key that some protocol has, or protocol.KEY=value.
+
+    Returns:
+        protocol setting -> value, and the other settings as they were given.
+
+    Raises:
+        ConfigError: a setting without '='.
+    """
+    keys = {key for e in EVALUATORS.values() for key in e.protocol_class.model_fields}
+    mine, others = [], []
+    for setting in given:
+        key = setting.partition("=")[0].strip().partition(".")[0]
+        if key in keys:
+            mine.append(f"protocol.{setting.strip()}")
+        else:
+            (mine if key == "protocol" else others).append(setting)
+    return dict(apply_overrides({}, mine).get("protocol", {})), others
 
 
 def protocol_of(card: DatasetCard, settings: Mapping[str, Any] | None = None) -> Protocol:

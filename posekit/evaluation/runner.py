@@ -19,12 +19,13 @@ from posekit import __version__
 from posekit.codecs import Codec, build_codec, inverse_crop_matrices, transform_points
 from posekit.data.eval_loader import DetectedBoxes, EvalLoader
 from posekit.data.index import PoseIndex
-from posekit.errors import ConfigError, PosekitError, nearest
-from posekit.evaluation.base import Predictions, Scores
+from posekit.errors import ConfigError, nearest
+from posekit.evaluation.base import Predictions, Scores, plain_values
 from posekit.evaluation.boxes import boxes_of
 from posekit.evaluation.protocol import OksProtocol, Protocol
 from posekit.evaluation.registry import evaluate, protocol_of
-from posekit.evaluation.submission import write_submission
+from posekit.evaluation.submission import write_submission, write_text
+from posekit.evaluation.tables import write_csv
 from posekit.models import PoseModel
 
 Progress = Callable[[int, int], None]
@@ -203,10 +204,11 @@ def write_results(
     index: PoseIndex,
     extra: Mapping[str, Any] | None = None,
 ) -> list[Path]:
-    """Write metrics.json, predictions.json and the dataset's official file.
+    """Write metrics.json, keypoints.csv, categories.csv, predictions.json and official files.
 
     Args:
-        extra: further keys of metrics.json (the baseline's numbers, for example).
+        extra: further keys of metrics.json (the baseline's numbers, for example); the shares in
+            its `error_types` become columns of keypoints.csv.
 
     Raises:
         PosekitError: a file cannot be written.
@@ -216,14 +218,15 @@ def write_results(
     fields = {k: v for k, v in scores.protocol.items() if k in type(protocol_of(card)).model_fields}
     protocol = type(protocol_of(card)).model_validate(fields)
     files = write_submission(folder, predictions, index.columns, index.schema, protocol)
-    content = json.dumps({**scores.to_dict(), **(extra or {})}, indent=1) + "\n"
-    metrics, temporary = folder / "metrics.json", folder / "metrics.json.part"
-    try:
-        temporary.write_text(content, encoding="utf-8")
-        os.replace(temporary, metrics)
-    except OSError as error:
-        raise PosekitError(f"{metrics}: cannot be written ({error.strerror})") from None
-    return [metrics, *files]
+    more = plain_values(dict(extra or {}))
+    content = json.dumps({**scores.to_dict(), **more}, indent=1) + "\n"
+    metrics = write_text(folder / "metrics.json", content)
+    kinds = more.get("error_types", {}).get("per_keypoint", {})
+    table = {name: {**row, **kinds.get(name, {})} for name, row in scores.per_keypoint.items()}
+    tables = [write_csv(folder / "keypoints.csv", "keypoint", table)] if table else []
+    if scores.per_category:
+        tables.append(write_csv(folder / "categories.csv", "category", scores.per_category))
+    return [metrics, *tables, *files]
 
 
 def _maps(model: PoseModel, head: str, codec: Codec, images: Tensor) -> Tensor:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from posekit.catalog import DatasetCard
 from posekit.data.columns import InstanceColumns
-from posekit.errors import DatasetError
-from posekit.evaluation.base import exact_points
+from posekit.data.index import build_index
+from posekit.errors import ConfigError, DatasetError
+from posekit.evaluation.base import exact_points, plain_values
 from posekit.evaluation.tables import text_table
 from posekit.schema import KeypointSchema
 
@@ -54,9 +57,9 @@ class SigmaEstimate:
         """Plain values for JSON and for a card."""
         return {
             "keypoints": list(self.keypoints),
-            "sigmas": self.sigmas.tolist(),
-            "low": self.low.tolist(),
-            "high": self.high.tolist(),
+            "sigmas": plain_values(self.sigmas),
+            "low": plain_values(self.low),
+            "high": plain_values(self.high),
             "counts": self.counts.tolist(),
             "scale": self.scale,
             "sigmas_source": self.source,
@@ -108,6 +111,44 @@ def estimate_sigmas(
         f"distances by {scale}"
     )
     return SigmaEstimate(schema.keypoints, sigmas, low, high, counts, scale, source)
+
+
+def estimate_from_files(
+    card: DatasetCard,
+    root: str | Path,
+    splits: Sequence[str],
+    annotations: Sequence[str] = (),
+    *,
+    seed: int = 0,
+) -> SigmaEstimate:
+    """Estimate sigmas from annotators' files; see `estimate_sigmas`.
+
+    Args:
+        card: how the files are read.
+        root: the dataset's folder.
+        splits: one split for each annotator, or the one whose options fit all `annotations`.
+        annotations: the annotators' files, relative to the root.
+        seed: key of the resampling.
+
+    Raises:
+        ConfigError: an unknown split, or files for several splits at once.
+        DatasetError: a file is wrong, or there is nothing to estimate from.
+    """
+    parts = [card.split(name) for name in splits]
+    if annotations:
+        if len(parts) != 1:
+            raise ConfigError(
+                f"found {len(parts)} splits beside annotation files, expected the one split whose "
+                "options the files are read by"
+            )
+        names = [f"{parts[0].name}_{number}" for number in range(1, len(annotations) + 1)]
+        parts = [
+            parts[0].model_copy(update={"name": name, "annotations": file})
+            for name, file in zip(names, annotations, strict=True)
+        ]
+        card = card.model_copy(update={"splits": {part.name: part for part in parts}})
+    repeats = [build_index(card, root, part.name).columns for part in parts]
+    return estimate_sigmas(repeats, card.keypoint_schema, seed=seed)
 
 
 def _variances(

@@ -1,8 +1,14 @@
-"""Plain text tables for results that are printed."""
+"""Tables of results: plain text to print, CSV to keep."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from posekit.errors import PosekitError
 
 
 def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -10,6 +16,41 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
     lines = [_line(columns, widths), "  ".join("-" * width for width in widths)]
     return "\n".join([*lines, *(_line(row, widths) for row in rows)])
+
+
+def write_csv(
+    file: Path, first: str, table: Mapping[str, Mapping[str, float]], columns: Sequence[str] = ()
+) -> Path:
+    """Write row -> column -> value as CSV, atomically; what is missing or NaN stays empty.
+
+    Args:
+        file: where to; its folder is made.
+        first: title of the column with the rows' names.
+        table: the rows, in order.
+        columns: the columns' order; those of the rows, by first use, if left out.
+
+    Raises:
+        PosekitError: the file cannot be written.
+    """
+    names = list(columns) or list(dict.fromkeys(name for row in table.values() for name in row))
+    temporary = file.with_name(file.name + ".part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow([first, *names])
+            for name, row in table.items():
+                writer.writerow([name, *(_number(row.get(column)) for column in names)])
+        os.replace(temporary, file)
+    except OSError as error:
+        raise PosekitError(f"{file}: cannot be written ({error.strerror})") from None
+    return file
+
+
+def _number(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return ""
+    return repr(int(value)) if float(value).is_integer() else repr(float(value))
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
