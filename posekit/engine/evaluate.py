@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from posekit.data.index import PoseIndex
 from posekit.engine.processes import join_processes, own_device
 from posekit.engine.setup import HeadSetup, read_heads
@@ -17,6 +19,7 @@ from posekit.evaluation.base import Predictions, Scores
 from posekit.evaluation.baseline import MeanPose
 from posekit.evaluation.boxes import boxes_file
 from posekit.evaluation.error_types import Calibration, ErrorTypes, calibration, error_types
+from posekit.evaluation.pairs import pair
 from posekit.evaluation.pck import evaluate_pck
 from posekit.evaluation.pictures import write_best_worst
 from posekit.evaluation.protocol import PckProtocol
@@ -53,6 +56,11 @@ class HeadEvaluation:
     diagnosis: Diagnosis
     error_types: ErrorTypes
     calibration: Calibration
+
+    @property
+    def by_id(self) -> bool:
+        """True if every prediction is of the annotated instance whose id it bears."""
+        return self.scores.protocol["boxes"] == "annotation"
 
     @property
     def result(self) -> HeadResult:
@@ -150,8 +158,8 @@ class RunEvaluator:
             scores,
             predictions,
             baseline,
-            yardstick(index, predictions),
-            yardstick(index, constant),
+            yardstick(index, predictions, protocol.boxes),
+            yardstick(index, constant, protocol.boxes),
             diagnose(index.columns, predictions, index.schema, protocol, scores),
             error_types(index.columns, predictions, index.schema, trust_ids=by_id),
             calibration(index.columns, predictions, index.schema, trust_ids=by_id),
@@ -162,11 +170,23 @@ class RunEvaluator:
         return {**self.recipe.evaluation.protocol, **own, **self.settings}
 
 
-def yardstick(index: PoseIndex, predictions: Predictions) -> float:
-    """Give `YARDSTICK` of predictions: comparable between heads, whatever their own protocol."""
+def yardstick(index: PoseIndex, predictions: Predictions, boxes: str = "annotation") -> float:
+    """Give `YARDSTICK` of predictions: comparable between heads, whatever their own protocol.
+
+    NaN for a detector's boxes, which belong to no instance.
+    """
+    if boxes != "annotation":
+        return float("nan")
     protocol = PckProtocol(normalisers={"PCK": "box_long_side"}, thresholds=(0.1,))
     scores = evaluate_pck(index.columns, predictions, index.schema, protocol)
     return scores.metrics[YARDSTICK]
+
+
+def of_annotations(index: PoseIndex, predictions: Predictions) -> Predictions:
+    """Give the detections that lie on an annotated instance, with that instance's id."""
+    pairs = pair(index.columns, predictions)
+    ids = np.asarray(index.columns.instance_id)[pairs.truth_rows]
+    return dataclasses.replace(predictions.take(pairs.rows), instance_id=ids)
 
 
 def evaluate_run(
@@ -214,12 +234,11 @@ def evaluate_run(
         results[name] = done.result
         if rank:
             continue
-        where = folder / "eval" / name
-        write_results(
-            where, done.scores, done.predictions, evaluator.index(name), extra=_beside(done)
-        )
+        where, index = folder / "eval" / name, evaluator.index(name)
+        write_results(where, done.scores, done.predictions, index, extra=_beside(done))
         if report:
-            write_best_worst(where, evaluator.index(name), done.predictions)
+            shown = done.predictions if done.by_id else of_annotations(index, done.predictions)
+            write_best_worst(where, index, shown)
     if report and not rank:
         write_report(folder)
     return results

@@ -75,7 +75,8 @@ def split_settings(given: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         ConfigError: a setting without '='.
     """
     keys = {key for e in EVALUATORS.values() for key in e.protocol_class.model_fields}
-    mine, others = [], []
+    mine: list[str] = []
+    others: list[str] = []
     for setting in given:
         key = setting.partition("=")[0].strip().partition(".")[0]
         if key in keys:

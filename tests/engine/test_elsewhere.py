@@ -11,11 +11,13 @@ import sys
 import cv2
 import pytest
 import yaml
+from tiny import tiny_recipe
 
 from posekit import cli, engine
 from posekit.engine.elsewhere import evaluate_elsewhere, transfer_matrix
 from posekit.errors import ConfigError
 from posekit.evaluation.registry import split_settings
+from posekit.recipe import recipe_from_dict
 
 
 @pytest.fixture
@@ -140,6 +142,31 @@ def test_a_model_file_finds_its_data_by_its_recipe(run, tmp_path):
         evaluate_elsewhere(model, "blobs", "val", only=["blob"])
     matrix = transfer_matrix(model, only=["rings"], out=tmp_path / "m")
     assert matrix.heads == ("rings",)
+
+
+def test_detector_boxes_are_judged_and_shown_with_the_people_that_they_lie_on(
+    monkeypatch, capsys, tiny, tmp_path
+):
+    tiny()
+    two_categories(tmp_path / "data", tmp_path / "cards")
+    recipe = tiny_recipe(tmp_path / "data", tmp_path / "judged", steps=1)
+    del recipe["heads"]["rings"]
+    recipe["heads"]["blobs"] |= {"dataset": "judged", "train": "other", "evaluate": "other"}
+    folder = engine.train(recipe_from_dict(recipe), evaluate=False).folder
+    boxes = [
+        {"image_id": 7 - i, "category_id": 1 + i % 2, "bbox": [12, 12, 52, 52], "score": i / 9}
+        for i in range(1, 7)
+    ]
+    file = tmp_path / "boxes.json"
+    file.write_text(json.dumps(boxes), encoding="utf-8")
+    code, _, err = command(monkeypatch, capsys, "eval", folder, "--boxes", file, "--json")
+    assert code == 0, err
+    found = metrics(folder / "eval" / "blobs")
+    assert found["protocol"]["boxes"] == str(file)
+    assert found["counts"]["detections"] == 6
+    assert found["yardstick"]["model"] is None
+    assert found["error_types"]["count"] == 18
+    assert (folder / "eval" / "blobs" / "worst.png").is_file()
 
 
 @pytest.mark.slow
