@@ -142,7 +142,7 @@ def test_results_are_written_and_score_the_same_when_read_back(index, tmp_path):
     scores, predictions = evaluate_model(DotModel({"kind": "udp"}), "dots", index)
     folder = tmp_path / "eval"
     files = write_results(folder, scores, predictions, index, extra={"baseline": {"PCK": 0.1}})
-    assert [f.name for f in files] == ["metrics.json", "predictions.json"]
+    assert [f.name for f in files] == ["metrics.json", "keypoints.csv", "predictions.json"]
     data = json.loads(files[0].read_text())
     assert data["metrics"] == scores.metrics
     assert data["baseline"] == {"PCK": 0.1}
