@@ -146,7 +146,7 @@ def test_results_are_written_and_score_the_same_when_read_back(index, tmp_path):
     data = json.loads(files[0].read_text())
     assert data["metrics"] == scores.metrics
     assert data["baseline"] == {"PCK": 0.1}
-    read = read_predictions(files[1], SCHEMA, index.columns).predictions
+    read = read_predictions(files[-1], SCHEMA, index.columns).predictions
     assert evaluate(index.card, index.columns, read).metrics == scores.metrics
 
 
