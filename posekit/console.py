@@ -27,6 +27,13 @@ class ProgressListener:
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._logs = 0
+        self._tenth = 0
+
+    def prepared(self, what: str, done: int, total: int) -> None:
+        """Say so at every tenth of the way."""
+        if done * 10 // total != self._tenth:
+            self.console.print(f"{what}: {done} of {total}", highlight=False)
+        self._tenth = done * 10 // total
 
     def started(self, step: int, total_steps: int) -> None:
         """Begin the progress line."""

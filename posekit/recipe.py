@@ -79,6 +79,18 @@ class Sampling(Strict):
         return self
 
 
+class FeatureCache(Strict):
+    """A frozen backbone's maps of the training crops, kept on disk: only the heads then compute.
+
+    Attributes:
+        views: different augmented crops of each instance; an epoch shows the next one.
+        precision: of the numbers on disk.
+    """
+
+    views: int = Field(8, ge=1)
+    precision: Literal["fp16", "fp32"] = "fp16"
+
+
 class Data(Strict):
     """Where samples come from and how they are read.
 
@@ -87,11 +99,13 @@ class Data(Strict):
         workers: processes that decode and crop; 0 does it in the main process.
         cache: 'none' decodes every image anew, 'store' keeps each instance's neighbourhood in a
             memory-mapped crop store in the cache folder (small data that is read many times).
+        features: keep the frozen backbone's maps of the crops too; needs freeze.backbone.
     """
 
     sampling: Sampling = Sampling()
     workers: int = Field(2, ge=0)
     cache: Literal["none", "store"] = "none"
+    features: FeatureCache | None = None
 
 
 class Schedule(Strict):
@@ -232,6 +246,13 @@ class Recipe(Strict):
             raise ValueError(f"data.sampling.weights says nothing of the heads {sorted(missing)}")
         for name, head in self.heads.items():
             self._head_augmentation(name, head)
+        if self.data.features is not None and not self.freeze.backbone:
+            raise ValueError(
+                "data.features keeps the maps of a backbone that does not change; set "
+                "freeze.backbone: true, or leave data.features out"
+            )
+        if self.data.features is not None and self.distillation is not None:
+            raise ValueError("data.features keeps no crops for a teacher; leave one of them out")
         for name, entry in self.published.items():
             if (entry.head or name) not in self.heads:
                 raise ValueError(f"published.{name}: there is no head '{entry.head or name}'")

@@ -63,12 +63,18 @@ class Part:
     """The crops of one input size.
 
     Attributes:
-        images: uint8 (n, h, w, 3), RGB.
+        images: uint8 (n, h, w, 3), RGB; or, where they are cached, float maps (n, D, gh, gw) of a
+            frozen backbone, see `is_cached`.
         groups: one for each head, their slices one behind the other.
     """
 
     images: Tensor
     groups: tuple[Group, ...]
+
+    @property
+    def is_cached(self) -> bool:
+        """True if `images` holds a frozen backbone's maps."""
+        return self.images.is_floating_point()
 
 
 @dataclass(frozen=True)

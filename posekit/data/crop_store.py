@@ -232,10 +232,17 @@ def _key(index: PoseIndex, rows: np.ndarray, reach: Reach, raw_limit_mib: float)
     settings = [STORE_VERSION, index.folder.name, reach.to_dict(), raw_limit_mib]
     digest.update(json.dumps(settings, sort_keys=True).encode())
     digest.update(rows.tobytes())
+    digest.update(image_stamps(index, rows))
+    return digest.hexdigest()
+
+
+def image_stamps(index: PoseIndex, rows: np.ndarray) -> bytes:
+    """Give a line with size and time of change for each image of some rows, for a cache's key."""
+    lines = []
     for image in np.unique(index.columns.image_index[rows]).tolist():
         try:
             stat = index.image_file_at(image).stat()
-            digest.update(f"{stat.st_size} {stat.st_mtime_ns}\n".encode())
+            lines.append(f"{stat.st_size} {stat.st_mtime_ns}\n")
         except OSError:
-            digest.update(b"missing\n")
-    return digest.hexdigest()
+            lines.append("missing\n")
+    return "".join(lines).encode()

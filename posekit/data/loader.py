@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, Sampler
 from posekit.data.batch import Batch, Failure, Group, Packed, Part, unpack
 from posekit.data.crop_store import open_store
 from posekit.data.crops import HeadData
+from posekit.data.feature_batches import FeatureBatchMaker, FeatureSource
 from posekit.data.make_batch import BatchMaker, PixelSource
 from posekit.data.sampler import MixedSampler
 from posekit.data.workers import guarded, stream
@@ -34,6 +35,9 @@ class MixedLoader:
         start_step: number of the micro-batch that `iter(loader)` starts with.
         cache: 'none', or 'store' to cut crops from a CropStore (built first if there is none).
         cache_dir: the cache folder; POSEKIT_CACHE or the user's own by default.
+        views: number of different crops of a row; without it every epoch has its own.
+        features: head -> maps of a frozen backbone, which batches then hold instead of crops;
+            `views` is theirs.
         max_bad_share: share of a dataset's samples that may be broken before training stops.
         pin_memory: put batches into page-locked memory, for a GPU.
         context: how workers start: 'fork', 'spawn', 'forkserver' or None for the default.
@@ -52,6 +56,8 @@ class MixedLoader:
         start_step: int = 0,
         cache: Literal["none", "store"] = "none",
         cache_dir: str | Path | None = None,
+        views: int | None = None,
+        features: Mapping[str, FeatureSource] | None = None,
         max_bad_share: float = 0.05,
         pin_memory: bool = False,
         context: str | None = None,
@@ -62,10 +68,10 @@ class MixedLoader:
         if set(named) != set(data):
             raise ConfigError(f"the sampler draws for heads {named}, there are data for {[*data]}")
         stores: dict[str, PixelSource] = {}
-        if cache == "store":
+        if cache == "store" and not features:
             stores = {name: open_store(head, cache_dir) for name, head in data.items()}
         self.sampler, self.start_step = sampler, start_step
-        self._steps = _Steps(dict(data), sampler, stores)
+        self._steps = _Steps(dict(data), sampler, stores, views, dict(features or {}))
         self._workers, self._context = workers, context
         self._pin_memory, self._max_bad_share = pin_memory, max_bad_share
 
@@ -97,9 +103,14 @@ class _Steps(Dataset[Any]):
         data: dict[str, HeadData],
         sampler: MixedSampler,
         sources: dict[str, PixelSource],
+        views: int | None,
+        features: dict[str, FeatureSource],
     ):
-        self._arguments = (data, sampler, sources)
-        self.make = BatchMaker(data, sampler, sources).make
+        self._arguments = (data, sampler, sources, views, features)
+        maker = BatchMaker(data, sampler, sources, views)
+        if features:
+            maker = FeatureBatchMaker(data, sampler, features)
+        self.make = maker.make
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Steps, self._arguments

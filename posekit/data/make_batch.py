@@ -80,6 +80,8 @@ class BatchMaker:
         heads: head -> its data.
         sampler: says what each batch holds; its sources are these heads.
         sources: head -> where its pixels come from; the image files by default.
+        views: number of different crops of a row; after so many epochs they come again. Without
+            it every epoch has its own.
     """
 
     def __init__(
@@ -87,8 +89,9 @@ class BatchMaker:
         heads: Mapping[str, HeadData],
         sampler: MixedSampler,
         sources: Mapping[str, PixelSource] | None = None,
+        views: int | None = None,
     ):
-        self._heads, self._sampler = dict(heads), sampler
+        self._heads, self._sampler, self._views = dict(heads), sampler, views
         files = {name: ImageFiles(head.index) for name, head in heads.items()}
         self._sources: dict[str, PixelSource] = {**files, **(sources or {})}
         self._draws = {
@@ -113,7 +116,7 @@ class BatchMaker:
         for size in sizes:
             names = [name for name in slots if self._heads[name].input_size == size]
             count = sum(len(slots[name]) for name in names)
-            images = torch.empty((count, *size, 3), dtype=torch.uint8)
+            images = self._empty(count, names[0])
             groups, start = [], 0
             for name in names:
                 stop = start + len(slots[name])
@@ -138,7 +141,7 @@ class BatchMaker:
                     geometry = [samples[i].geometry]
                     matrices[i] = image_to_crop(geometry, head.input_size, head.warp)[0]
                 try:
-                    images[i] = self._crop(name, samples[i], matrices[i])
+                    images[i] = self._crop(name, slot, samples[i], matrices[i])
                     break
                 except DatasetError as error:
                     failures.append(Failure(name, slot.dataset, slot.row, str(error)))
@@ -167,13 +170,36 @@ class BatchMaker:
 
     def _draw(self, name: str, slots: list[Slot]) -> list[Sample]:
         rows = np.array([slot.row for slot in slots])
-        epochs = np.array([slot.epoch for slot in slots])
+        epochs = np.array([self._view(slot) for slot in slots])
         return draw_samples(self._heads[name], rows, epochs, self._draws[name])
 
-    def _crop(self, name: str, sample: Sample, matrix: np.ndarray) -> np.ndarray:
-        (a, b, _), (c, d, _) = matrix.tolist()
-        scale = abs(a * d - b * c) ** -0.5
-        pixels, placement = self._sources[name].read(sample.row, scale)
-        linear = matrix[:, :2] / placement[:2]
-        moved = np.concatenate([linear, (matrix[:, 2] - linear @ placement[2:])[:, None]], axis=1)
-        return change_pixels(warp_image(pixels, moved, self._heads[name].input_size), sample.pixels)
+    def _view(self, slot: Slot) -> int:
+        return slot.epoch if self._views is None else slot.epoch % self._views
+
+    def _empty(self, count: int, name: str) -> torch.Tensor:
+        return torch.empty((count, *self._heads[name].input_size, 3), dtype=torch.uint8)
+
+    def _crop(self, name: str, slot: Slot, sample: Sample, matrix: np.ndarray) -> np.ndarray:
+        return cut_crop(self._sources[name], sample, matrix, self._heads[name].input_size)
+
+
+def cut_crop(
+    source: PixelSource, sample: Sample, matrix: np.ndarray, input_size: tuple[int, int]
+) -> np.ndarray:
+    """Cut one training crop: uint8 (height, width, 3) RGB.
+
+    Args:
+        source: gives the pixels.
+        sample: which row, and how its pixels change.
+        matrix: float64 (2, 3), from image to crop pixels.
+        input_size: (height, width) of the crop.
+
+    Raises:
+        DatasetError: the image is missing or broken.
+    """
+    (a, b, _), (c, d, _) = matrix.tolist()
+    scale = abs(a * d - b * c) ** -0.5
+    pixels, placement = source.read(sample.row, scale)
+    linear = matrix[:, :2] / placement[:2]
+    moved = np.concatenate([linear, (matrix[:, 2] - linear @ placement[2:])[:, None]], axis=1)
+    return change_pixels(warp_image(pixels, moved, input_size), sample.pixels)

@@ -14,11 +14,13 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from posekit.data.feature_batches import FeatureSource
 from posekit.data.index import PoseIndex
 from posekit.data.loader import HeadData, MixedLoader
 from posekit.data.sampler import MixedSampler, Source
 from posekit.engine.distill import distillation_terms, prepare_teacher, token_run
 from posekit.engine.evaluate import RunEvaluator, evaluate_run
+from posekit.engine.features import blank_features, cached_features
 from posekit.engine.setup import HeadSetup, build_losses, build_run_model, read_heads
 from posekit.models import PoseModel
 from posekit.models.knowledge import attach_token, load_token, save_token
@@ -168,7 +170,7 @@ def _learn_token(recipe: Recipe, run: _Run, folder: RunFolder, resume: bool) -> 
 def plan(recipe: Recipe | str | Path, overrides: Iterable[str] = (), dry_steps: int = 3) -> Plan:
     """Find out what a run would do, by `dry_steps` real steps that leave nothing behind."""
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
-    run = _prepare(recipe, Silent())
+    run = _prepare(recipe, Silent(), dry=True)
     recipe = run.recipe
     trainer = run.trainer(None, None)
     steps, epoch_steps = run_length(recipe, run.instances, run.accelerator.num_processes)
@@ -250,6 +252,7 @@ def _prepare(
     recipe: Recipe,
     listener: Listener,
     given: tuple[dict[str, HeadSetup], PoseModel] | None = None,
+    dry: bool = False,
 ) -> _Run:
     """Put a run's parts together; its heads and model are built from the recipe unless given."""
     accelerator = build_accelerator(recipe.training.precision)
@@ -275,15 +278,32 @@ def _prepare(
         world_size=accelerator.num_processes,
         rank=accelerator.process_index,
     )
-    loader = MixedLoader(
+    features: dict[str, FeatureSource] = {}
+    if recipe.data.features is not None:
+        make = blank_features if dry else cached_features
+        features = make(recipe, model, data, accelerator, listener)
+    loader = _loader(recipe, data, sampler, features, accelerator)
+    quiet = listener if accelerator.is_main_process else Silent()
+    return _Run(recipe, heads, indices, model, loader, accelerator, quiet, teacher)
+
+
+def _loader(
+    recipe: Recipe,
+    data: dict[str, HeadData],
+    sampler: MixedSampler,
+    features: dict[str, FeatureSource],
+    accelerator: Accelerator,
+) -> MixedLoader:
+    kept = recipe.data.features
+    return MixedLoader(
         data,
         sampler,
         workers=recipe.data.workers,
         cache=recipe.data.cache,
+        views=None if kept is None else kept.views,
+        features=features,
         pin_memory=accelerator.device.type == "cuda",
     )
-    quiet = listener if accelerator.is_main_process else Silent()
-    return _Run(recipe, heads, indices, model, loader, accelerator, quiet, teacher)
 
 
 def _peak_memory_mib(device: torch.device) -> float:

@@ -59,6 +59,9 @@ class HeadResult:
 class Listener(Protocol):
     """Receives what happens in a run; every method may do nothing."""
 
+    def prepared(self, what: str, done: int, total: int) -> None:
+        """Something that takes long before the first step has come so far."""
+
     def started(self, step: int, total_steps: int) -> None:
         """Training begins (or goes on) at `step`."""
 
@@ -82,6 +85,9 @@ class Silent:
         self.logs: list[StepLog] = []
         self.evaluations: list[tuple[int, dict[str, HeadResult]]] = []
         self.warnings: list[str] = []
+
+    def prepared(self, what: str, done: int, total: int) -> None:
+        """Do nothing."""
 
     def started(self, step: int, total_steps: int) -> None:
         """Do nothing."""

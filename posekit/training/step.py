@@ -23,13 +23,13 @@ class PartOutputs:
 
     Attributes:
         part: the crops and their groups.
-        images: float (B, 3, h, w), normalised.
+        images: float (B, 3, h, w), normalised; None where the features come from the cache.
         features: (B, D, gh, gw), the backbone's map; each row through its own head's expert.
         outputs: head -> what the head gave for its own rows.
     """
 
     part: Part
-    images: Tensor
+    images: Tensor | None
     features: Tensor
     outputs: Mapping[str, Tensor]
 
@@ -91,9 +91,9 @@ class LossModule(Objective):
         return terms
 
     def _run(self, part: Part) -> PartOutputs:
-        images = self.model.normalise(part.images)
         groups = groups_of(part)
-        features = self.model.features(images, groups)
+        images = None if part.is_cached else self.model.normalise(part.images)
+        features = part.images.float() if images is None else self.model.features(images, groups)
         return PartOutputs(part, images, features, self.model.run_heads(features, groups))
 
     def label_weight(self, batch: Batch) -> dict[str, Tensor]:

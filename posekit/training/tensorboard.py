@@ -30,6 +30,10 @@ class TensorBoardListener:
         self.other = other
         self._writer = SummaryWriter(str(Path(folder) / "tensorboard"))
 
+    def prepared(self, what: str, done: int, total: int) -> None:
+        """Pass it on."""
+        self.other.prepared(what, done, total)
+
     def started(self, step: int, total_steps: int) -> None:
         """Pass it on."""
         self.other.started(step, total_steps)
