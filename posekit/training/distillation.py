@@ -149,7 +149,7 @@ class Distillation:
         groups = [group for group in made.part.groups if group.head in self.matches and len(group)]
         taught = self._outputs(model, made.part.images, groups)
         totals: dict[str, Tensor] = {}
-        with torch.autocast(made.images.device.type, enabled=False):
+        with torch.autocast(made.features.device.type, enabled=False):
             for group in groups:
                 loss = self._loss(model, group, made.outputs[group.head], taught[group.head])
                 name = f"{group.head}.{NAME}" if self.per_head else f".{NAME}"
