@@ -103,9 +103,10 @@ class _Steps(Dataset[Any]):
         data: dict[str, HeadData],
         sampler: MixedSampler,
         sources: dict[str, PixelSource],
-        views: int | None,
-        features: dict[str, FeatureSource],
+        views: int | None = None,
+        features: dict[str, FeatureSource] | None = None,
     ):
+        features = features or {}
         self._arguments = (data, sampler, sources, views, features)
         maker = BatchMaker(data, sampler, sources, views)
         if features:
