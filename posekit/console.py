@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from posekit.engine.quickstart import Quickstart
@@ -76,6 +77,48 @@ class ProgressListener:
             self._progress = None
         if stopped:
             self.console.print(f"Stopped after step {step}; saved. Go on with --resume.")
+
+
+class FilesProgress:
+    """Shows how far a prediction is and how long it still takes; call it with name, done, total.
+
+    On a terminal one line for each video (and one for all images) is kept up to date; elsewhere a
+    line is printed every `every_s` seconds.
+    """
+
+    def __init__(
+        self, console: Console, every_s: float = 10.0, clock: Callable[[], float] = time.monotonic
+    ):
+        self.console, self.every_s, self._clock = console, every_s, clock
+        self._tasks: dict[str, TaskID] = {}
+        self._begun: dict[str, tuple[float, int]] = {}
+        self._said = clock()
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}"), console=console, disable=not console.is_terminal,
+        )  # fmt: skip
+
+    def __enter__(self) -> FilesProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, name: str, done: int, total: int | None) -> None:
+        """Show that so many of a video's frames, or of all images, are done."""
+        now = self._clock()
+        begun, first = self._begun.setdefault(name, (now, done))
+        pace = (now - begun) / (done - first) if done > first else 0.0
+        left = f"{duration(max(total - done, 0) * pace)} left" if total and pace else ""
+        if self.console.is_terminal:
+            if name not in self._tasks:
+                self._tasks[name] = self._progress.add_task(name, total=total, left="")
+            self._progress.update(self._tasks[name], completed=done, left=left)
+        elif now - self._said >= self.every_s:
+            self._said = now
+            of = f" of {total}" if total else ""
+            self.console.print(f"{name}: {done}{of}, {left or 'end not known'}", highlight=False)
 
 
 def describe_log(log: StepLog) -> str:

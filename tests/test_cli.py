@@ -1,8 +1,11 @@
+import io
 import json
 
 import pytest
+from rich.console import Console
 
 from posekit import cli
+from posekit.console import FilesProgress
 
 
 def _run(monkeypatch, capsys, *arguments):
@@ -131,6 +134,16 @@ def test_predict_writes_poses_beside_pictures(monkeypatch, capsys, run, tmp_path
     )  # fmt: skip
     assert code == 0
     assert json.loads(out)["images"] == 1
+
+
+def test_progress_off_a_terminal_says_now_and_then_how_long_it_takes():
+    times = iter([0.0, 1.0, 2.0, 12.0, 13.0])
+    out = io.StringIO()
+    progress = FilesProgress(Console(file=out), clock=lambda: next(times))
+    with progress:
+        for done in (1, 2, 3, 4):
+            progress("clip.mp4", done, 103)
+    assert out.getvalue() == "clip.mp4: 3 of 103, 9 min 10 s left\n"
 
 
 def test_info_counts_the_parameters_of_model_and_recipe_alike(monkeypatch, capsys, run):

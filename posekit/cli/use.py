@@ -25,22 +25,55 @@ class Precision(StrEnum):
 @app.command()
 def predict(
     model: Model,
-    inputs: Annotated[list[str], typer.Argument(help="Images, videos, folders or globs.")],
+    inputs: Annotated[
+        list[str], typer.Argument(help="Images, videos, folders, globs, or camera:0.")
+    ],
     head: Annotated[str | None, typer.Option(help="Head, or 'all' for every head.")] = None,
     boxes: Annotated[
-        Path | None, typer.Option(help="Boxes (COCO results); else whole images.")
+        Path | None, typer.Option(help="File with boxes; else a detector or whole images.")
+    ] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="torchvision:NAME, or the .yaml card of an ONNX detector.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("predictions"),
+    overlay: Annotated[bool, typer.Option(help="Also write pictures and videos.")] = True,
+    threshold: Annotated[
+        float, typer.Option(help="Keypoints that score less are not drawn.", min=0, max=1)
+    ] = 0.15,
+    track: Annotated[bool, typer.Option(help="Follow instances through videos.")] = True,
+    smooth: Annotated[bool, typer.Option("--smooth", help="One-euro smoothing.")] = False,
+    flip_test: Annotated[
+        bool, typer.Option("--flip-test", help="Average with the mirrored crop; twice the time.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(help="Crops in one forward pass.", min=1)] = 32,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    frames: Annotated[
+        int | None, typer.Option(help="Stop videos and cameras after so many.", min=1)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Predict photographs and videos; writes JSON beside pictures with the poses drawn in."""
+    """Predict photographs, videos or a camera; writes JSON beside pictures with the poses."""
+    from posekit.console import FilesProgress  # noqa: PLC0415
     from posekit.inference.files import predict_files  # noqa: PLC0415
+    from posekit.inference.predictor import load  # noqa: PLC0415
+    from posekit.inference.video import Look  # noqa: PLC0415
 
     console = make_console(as_json)
-    done = predict_files(model, inputs, out, head=head, boxes=boxes)
+    predictor = load(model, device=device, batch_size=batch_size, flip_test=flip_test)
+    look = Look(overlay, threshold, track, smooth)
+    with FilesProgress(console) as progress:
+        done = predict_files(
+            predictor, inputs, out, head=head, boxes=boxes, detector=detector, look=look,
+            progress=progress, resume=resume, frames=frames,
+        )  # fmt: skip
     emit(done.to_dict(), as_json)
     for file in done.written:
         console.print(f"wrote {file}", highlight=False, soft_wrap=True)
+    if done.already:
+        console.print(f"{done.already} inputs were done already")
+    for problem in done.warnings:
+        console.print(f"warning: {problem}", style="yellow", highlight=False, soft_wrap=True)
     for problem in done.failed.values():
         console.print(f"passed over: {problem}", style="yellow", highlight=False, soft_wrap=True)
     if done.failed:

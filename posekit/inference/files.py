@@ -14,11 +14,21 @@ import numpy as np
 
 from posekit.errors import DatasetError, PosekitError, PredictionError
 from posekit.inference.boxes_file import BoxFile
+from posekit.inference.detectors import Detector, open_detector
 from posekit.inference.fusion import fuse
 from posekit.inference.images import LoadedImage, load_image
-from posekit.inference.predictor import ALL, Predictor, Work, check_boxes, load
+from posekit.inference.predictor import ALL, Predictor, Work, load
 from posekit.inference.results import Poses
-from posekit.inference.video import VIDEO_SUFFIXES, Look, Progress, draw, predict_video
+from posekit.inference.video import (
+    VIDEO_SUFFIXES,
+    Camera,
+    Look,
+    Progress,
+    camera_number,
+    draw,
+    find_boxes,
+    predict_video,
+)
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 _GLOB = frozenset("*?[")
@@ -29,27 +39,25 @@ class FilesDone:
     """What a prediction over files did.
 
     Attributes:
-        images, videos: how many were predicted.
+        images, videos: how many were predicted; a camera counts as a video.
         poses: instances found in images.
+        already: inputs that an earlier run had done.
         written: the files written, in order.
         failed: input -> the sentence that says why it was passed over.
+        warnings: sentences about results that may not be whole.
     """
 
     images: int = 0
     videos: int = 0
     poses: int = 0
+    already: int = 0
     written: list[Path] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain values for JSON."""
-        return {
-            "images": self.images,
-            "videos": self.videos,
-            "poses": self.poses,
-            "written": [str(path) for path in self.written],
-            "failed": self.failed,
-        }
+        return {**vars(self), "written": [str(path) for path in self.written]}
 
 
 def predict_files(
@@ -59,10 +67,13 @@ def predict_files(
     *,
     head: str | None = None,
     boxes: str | Path | None = None,
+    detector: str | Path | Detector | None = None,
     look: Look | None = None,
     progress: Progress | None = None,
+    resume: bool = False,
+    frames: int | None = None,
 ) -> FilesDone:
-    """Predict photographs and videos, and write the results into a folder.
+    """Predict photographs, videos and cameras, and write the results into a folder.
 
     For photo.jpg it writes photo.poses.json (COCO keypoints with scores; with head="all" one such
     entry per head and one for the fused poses) and photo.poses.jpg (the poses drawn in); for
@@ -72,47 +83,127 @@ def predict_files(
 
     Args:
         model: a Predictor, or what `load` takes.
-        inputs: image and video files, folders (searched in depth), globs.
+        inputs: image and video files, folders (searched in depth), globs, 'camera:0'.
         out: folder for the results.
         head: name of a head; None if there is one only; "all" for every head and their fusion.
-        boxes: file with boxes, see BoxFile; the whole image or frame if left out.
+        boxes: file with boxes, see BoxFile.
+        detector: finds the boxes instead, see `open_detector`; without both, whole images.
         look: drawing, tracking and smoothing.
         progress: called with a name, how many are done and how many there are (None: unknown);
             images count together as "images", each video counts its frames.
+        resume: leave out what an earlier run into this folder has done; a video that it stopped in
+            goes on at its next frame.
+        frames: stop videos and cameras after so many frames.
 
     Raises:
-        PredictionError: no input is found, the boxes fit no input, or nothing could be predicted.
+        PredictionError: no input is found, the boxes fit no input, nothing could be predicted, or
+            the earlier run had other settings.
     """
+    if boxes is not None and detector is not None:
+        raise PredictionError("boxes come from a file or from a detector; give one of the two")
     predictor = model if isinstance(model, Predictor) else load(model)
     predictor.choose(head)
-    look, target = look or Look(), Path(out)
-    found = find_inputs(inputs)
-    box_file = None if boxes is None else BoxFile(boxes)
-    done = FilesDone()
-    names = _targets(found, target)
+    cameras = [n for n in (camera_number(str(entry)) for entry in inputs) if n is not None]
+    found = find_inputs([entry for entry in inputs if camera_number(str(entry)) is None])
+    source = _box_source(boxes, detector, str(predictor.device))
+    job = _Job(predictor, head, source, look or Look(), progress, resume, frames)
+    _remember(Path(out), job, boxes, detector)
+    names = _targets(found, Path(out))
     images = [path for path, _ in found if path.suffix.lower() not in VIDEO_SUFFIXES]
-    work = _read(images, box_file, predictor.max_pixels, done)
-    for image, heads in predictor.stream(work, head):
-        poses = fuse(heads) if head == ALL else next(iter(heads.values()))
-        done.written += _write_image(names[Path(image.name)], image, poses, heads, look)
-        done.images += 1
-        done.poses += len(poses)
-        if progress is not None:
-            progress("images", done.images + len(done.failed), len(images))
+    _predict_images(job, images, names)
     for path in (path for path, _ in found if path.suffix.lower() in VIDEO_SUFFIXES):
-        try:
-            done.written += predict_video(
-                predictor, path, names[path], head=head, boxes=box_file, look=look,
-                progress=progress,
-            )  # fmt: skip
-            done.videos += 1
-        except PredictionError as error:
-            done.failed[str(path)] = str(error)
-    if box_file is not None:
-        box_file.require_used()
-    if not (done.images or done.videos):
+        _predict_video(job, path, names[path])
+    for number in cameras:
+        _predict_video(job, Camera(number), Path(out) / f"camera-{number}.poses")
+    done = job.done
+    if isinstance(source, BoxFile) and not done.already:
+        source.require_used()
+    if not (done.images or done.videos or done.already):
         raise PredictionError(next(iter(done.failed.values())))
     return done
+
+
+@dataclass
+class _Job:
+    """What the steps of one call share."""
+
+    predictor: Predictor
+    head: str | None
+    boxes: BoxFile | Detector | None
+    look: Look
+    progress: Progress | None
+    resume: bool
+    frames: int | None
+    done: FilesDone = field(default_factory=FilesDone)
+
+
+def _predict_images(job: _Job, images: Sequence[Path], names: dict[Path, Path]) -> None:
+    done, waiting = job.done, list(images)
+    if job.resume:
+        waiting = [path for path in images if not _json_file(names[path]).is_file()]
+        done.already += len(images) - len(waiting)
+    for image, heads in job.predictor.stream(_read(waiting, job), job.head):
+        poses = fuse(heads) if job.head == ALL else next(iter(heads.values()))
+        done.written += _write_image(names[Path(image.name)], image, poses, heads, job.look)
+        done.images += 1
+        done.poses += len(poses)
+        if job.progress is not None:
+            job.progress("images", done.images + len(done.failed), len(waiting))
+
+
+def _predict_video(job: _Job, source: Path | Camera, target: Path) -> None:
+    lines, done = target.with_name(f"{target.name}.jsonl"), job.done
+    if job.resume and isinstance(source, Path) and lines.is_file():
+        done.already += 1
+        return
+    try:
+        video = predict_video(
+            job.predictor, source, target, head=job.head, boxes=job.boxes, look=job.look,
+            progress=job.progress, resume=job.resume, frames=job.frames,
+        )  # fmt: skip
+    except PredictionError as error:
+        done.failed[str(source if isinstance(source, Path) else source.name)] = str(error)
+        return
+    done.videos += 1
+    done.written += video.written
+    done.warnings += [video.warning] if video.warning else []
+
+
+def _box_source(
+    boxes: str | Path | None, detector: str | Path | Detector | None, device: str
+) -> BoxFile | Detector | None:
+    if isinstance(detector, str | Path):
+        return open_detector(detector, device)
+    return detector if boxes is None else BoxFile(boxes)
+
+
+def _remember(
+    out: Path, job: _Job, boxes: str | Path | None, detector: str | Path | Detector | None
+) -> None:
+    """Write the settings beside the results; a resumed run must have the same."""
+    name = detector if detector is None or isinstance(detector, str | Path) else detector.name
+    settings = {
+        "head": job.head,
+        "heads": list(job.predictor.heads),
+        "boxes": None if boxes is None else str(boxes),
+        "detector": None if name is None else str(name),
+        "flip_test": job.predictor.flip_test,
+        **vars(job.look),
+    }
+    file = out / "predict.settings.json"
+    if job.resume and file.is_file():
+        try:
+            before = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            before = {}
+        other = sorted(key for key in settings if before.get(key) != settings[key])
+        if other:
+            raise PredictionError(
+                f"{out}: the run to go on with had another {', '.join(other)} "
+                f"({before.get(other[0])!r}, now {settings[other[0]]!r}); give the same or choose "
+                "another folder"
+            )
+    _write(file, json.dumps(settings, indent=1).encode("utf-8"))
 
 
 def find_inputs(inputs: Sequence[str | Path]) -> list[tuple[Path, Path]]:
@@ -168,18 +259,19 @@ def _targets(found: Sequence[tuple[Path, Path]], out: Path) -> dict[Path, Path]:
     return targets
 
 
-def _read(
-    files: Sequence[Path], boxes: BoxFile | None, max_pixels: int, done: FilesDone
-) -> Iterator[Work]:
+def _read(files: Sequence[Path], job: _Job) -> Iterator[Work]:
     for file in files:
         try:
-            image = load_image(file, max_pixels=max_pixels)
-            given = None if boxes is None else boxes.of(file)
-            work = Work(image, check_boxes(given, image))
+            image = load_image(file, max_pixels=job.predictor.max_pixels)
+            work = find_boxes(job.boxes, image, file)
         except (DatasetError, PredictionError) as error:
-            done.failed[str(file)] = str(error)
+            job.done.failed[str(file)] = str(error)
             continue
         yield work
+
+
+def _json_file(target: Path) -> Path:
+    return target.with_name(f"{target.name}.json")
 
 
 def _write_image(
@@ -190,20 +282,21 @@ def _write_image(
         each = {name: part.to_coco() for name, part in heads.items()}
         data = {"fused": data, "heads": each}
     text = json.dumps(data, separators=(",", ":")).encode("utf-8")
-    written = [_write(target.with_name(f"{target.name}.json"), text)]
+    written = []
     if look.overlay:
         picture = cv2.cvtColor(draw(image.pixels, poses, look), cv2.COLOR_RGB2BGR)
         _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
-        written.append(
-            _write(target.with_name(f"{target.name}.jpg"), np.asarray(encoded).tobytes())
-        )
-    return written
+        picture_file = target.with_name(f"{target.name}.jpg")
+        written.append(_write(picture_file, np.asarray(encoded).tobytes()))
+    return [_write(_json_file(target), text), *written]  # last, so that it tells all is done
 
 
 def _write(file: Path, data: bytes) -> Path:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
+        draft = file.with_name(f".{file.name}.part")
+        draft.write_bytes(data)
+        draft.replace(file)
     except OSError as error:
         raise PosekitError(f"{file}: cannot be written ({error.strerror})") from None
     return file

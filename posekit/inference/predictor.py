@@ -43,10 +43,11 @@ class HeadPoses(dict[str, Poses]):
 
 @dataclass(frozen=True)
 class Work:
-    """Boxes of one image that wait for their prediction."""
+    """Boxes of one image that wait for their prediction; scores (N,) if a detector gave them."""
 
     image: LoadedImage
     box_xywh: np.ndarray
+    box_scores: np.ndarray | None = None
 
 
 class Predictor:
@@ -122,7 +123,7 @@ class Predictor:
         return collected if head == ALL else collected[heads[0]]
 
     def stream(
-        self, work: Iterable[Work], head: str | None = None
+        self, work: Iterable[Work], head: str | None = None, *, images_at_once: int | None = None
     ) -> Iterator[tuple[LoadedImage, dict[str, Poses]]]:
         """Give the poses image after image while images come in, at constant memory.
 
@@ -131,6 +132,8 @@ class Predictor:
         Args:
             work: images with their boxes (N, 4), as from `check_boxes`.
             head: as in `predict`.
+            images_at_once: answer after so many images even if the batch is not full, for images
+                that come at their own pace.
         """
         heads = self.choose(head)
         waiting: list[Work] = []
@@ -139,7 +142,8 @@ class Predictor:
             waiting.append(item)
             count += len(item.box_xywh)
             held += item.image.pixels.nbytes
-            if count >= self.batch_size or held > _MOST_WAITING_BYTES:
+            full = count >= self.batch_size or held > _MOST_WAITING_BYTES
+            if full or len(waiting) == images_at_once:
                 yield from self._finish(waiting, heads)
                 waiting, count, held = [], 0, 0
         if waiting:
@@ -188,6 +192,8 @@ class Predictor:
                 )
                 blank.keypoints[:] = points[start:stop]
                 blank.scores[:] = scores[start:stop]
+                if item.box_scores is not None:
+                    blank.box_scores[:] = item.box_scores
                 result[name] = blank
             yield item.image, result
             start = stop

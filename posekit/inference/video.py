@@ -1,4 +1,4 @@
-"""Video in, poses and overlay video out, at constant memory."""
+"""Video in, poses and overlay video out, at constant memory; a stopped run can go on."""
 
 from __future__ import annotations
 
@@ -6,26 +6,48 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import cv2
 import numpy as np
 
 from posekit.drawing import PALETTE, PoseStyle, draw_boxes, draw_poses
-from posekit.errors import PredictionError
 from posekit.inference.boxes_file import BoxFile
+from posekit.inference.detectors import Detector
 from posekit.inference.fusion import fuse, union_schema
 from posekit.inference.images import LoadedImage
 from posekit.inference.predictor import ALL, Predictor, Work, check_boxes
 from posekit.inference.results import Poses
 from posekit.inference.tracking import Tracker
+from posekit.inference.video_io import (
+    VIDEO_SUFFIXES,
+    Camera,
+    VideoInfo,
+    VideoReader,
+    VideoSink,
+    camera_number,
+)
+from posekit.inference.video_log import VideoLog, frame_record, poses_of
 from posekit.schema import KeypointSchema
 
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"}
-)
+__all__ = [
+    "VIDEO_SUFFIXES",
+    "Camera",
+    "Look",
+    "Progress",
+    "VideoDone",
+    "VideoInfo",
+    "VideoReader",
+    "VideoSink",
+    "camera_number",
+    "draw",
+    "find_boxes",
+    "predict_video",
+]
+
 Progress = Callable[[str, int, int | None], None]
+_TOLERATED_FRAMES = 0.95
 
 
 @dataclass(frozen=True)
@@ -46,159 +68,114 @@ class Look:
 
 
 @dataclass(frozen=True)
-class VideoInfo:
-    """What a video says of itself; `frames` is the container's claim, or None."""
+class VideoDone:
+    """What was made of a video.
 
-    size: tuple[int, int]
-    fps: float
-    frames: int | None
-
-
-class VideoReader:
-    """Frames of a video file, one after the other.
-
-    Raises:
-        PredictionError: there is no such file, it is no video, or it has no frame.
+    Attributes:
+        written: the files.
+        frames: how many frames they hold.
+        resumed: how many of them an earlier, stopped run had predicted.
+        warning: a sentence if the file ended long before the number of frames that it claims.
     """
 
-    def __init__(self, file: Path):
-        if not file.is_file():
-            raise PredictionError(f"{file}: there is no such video")
-        self.file = file
-        self._capture = cv2.VideoCapture(str(file))
-        first: np.ndarray | None = self._capture.read()[1] if self._capture.isOpened() else None
-        if first is None:
-            self.close()
-            raise PredictionError(
-                f"{file}: no frame of it can be read; the file is empty, cut off, or no video"
-            )
-        self._first = first
-        fps = float(self._capture.get(cv2.CAP_PROP_FPS))
-        count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self.info = VideoInfo(
-            size=(self._first.shape[0], self._first.shape[1]),
-            fps=fps if np.isfinite(fps) and 0 < fps <= 1000 else 25.0,
-            frames=count if count > 0 else None,
-        )
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        frame: np.ndarray | None = self._first
-        while frame is not None:
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-            good, frame = self._capture.read()
-            if not good:
-                return
-
-    def close(self) -> None:
-        """Let the file go."""
-        self._capture.release()
-
-
-class VideoSink:
-    """Writes frames to an MP4 file; odd sizes get one more row or column.
-
-    Raises:
-        PredictionError: the file cannot be written.
-    """
-
-    def __init__(self, file: Path, info: VideoInfo):
-        self.file = file
-        self._height, self._width = (side + side % 2 for side in info.size)
-        code = cv2.VideoWriter.fourcc(*"mp4v")
-        self._writer = cv2.VideoWriter(str(file), code, info.fps, (self._width, self._height))
-        if not self._writer.isOpened():
-            raise PredictionError(f"{file}: the video cannot be written")
-
-    def write(self, frame: np.ndarray) -> None:
-        """Add a frame, uint8 (H, W, 3) RGB."""
-        height, width = frame.shape[:2]
-        if (height, width) != (self._height, self._width):
-            frame = cv2.copyMakeBorder(
-                frame, 0, max(self._height - height, 0), 0, max(self._width - width, 0),
-                cv2.BORDER_REPLICATE,
-            )[: self._height, : self._width]  # fmt: skip
-        self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-
-    def close(self) -> None:
-        """Finish the file."""
-        self._writer.release()
+    written: list[Path]
+    frames: int
+    resumed: int
+    warning: str | None
 
 
 def predict_video(
     predictor: Predictor,
-    file: Path,
+    source: Path | VideoReader,
     target: Path,
     *,
     head: str | None = None,
-    boxes: BoxFile | None = None,
+    boxes: BoxFile | Detector | None = None,
     look: Look | None = None,
     progress: Progress | None = None,
-) -> list[Path]:
-    """Predict every frame of a video.
+    resume: bool = False,
+    frames: int | None = None,
+) -> VideoDone:
+    """Predict every frame of a video or of a camera.
 
-    Writes TARGET.jsonl: a line that describes the video and the schema, then a line for each frame
-    as soon as it is done; and TARGET.mp4 with the poses drawn in. Memory does not grow with the
-    number of frames. With head="all" the fused poses are followed, drawn and written.
+    Writes TARGET.jsonl: a line that describes the video and the schema, then a line for each
+    frame; and TARGET.mp4 with the poses drawn in. Until the end is reached they are called
+    TARGET.partial.*, with a line as soon as a frame is done. Memory does not grow with the number
+    of frames. With head="all" the fused poses are followed, drawn and written. Ctrl-C ends a
+    camera's recording as its end would.
 
     Args:
         predictor: the model.
-        file: the video.
+        source: a video file, or an opened reader or camera (closed at the end).
         target: path of the results without ending.
         head: as in `Predictor.predict`.
-        boxes: boxes of each frame; whole frames if left out.
+        boxes: boxes of each frame or a detector; whole frames if left out.
         look: drawing, tracking and smoothing.
         progress: called with name, frames done and frames in all (None if unknown).
-
-    Returns:
-        The files written.
+        resume: go on after the last frame of a stopped run; what it predicted is not predicted
+            again, and the result is that of an uninterrupted run (up to the rounding of batches
+            that begin at another frame).
+        frames: stop after so many frames.
 
     Raises:
-        PredictionError: the video cannot be read, or a file not written.
+        PredictionError: the video cannot be read, a file not written, or the stopped run was of
+            another video or head.
     """
     look = look or Look()
     head = head or predictor.choose(None)[0]
+    schema = _schema(predictor, head)
     with ExitStack() as stack:
-        reader = VideoReader(file)
+        reader = source if isinstance(source, VideoReader) else VideoReader(source)
         stack.callback(reader.close)
-        schema = _schema(predictor, head)
-        tracker = Tracker(schema, smoothing=look.smooth) if look.track or look.smooth else None
-        lines = target.with_name(f"{target.name}.jsonl")
-        stream = stack.enter_context(_open(lines))
-        written = [lines]
-        sink = None
-        if look.overlay:
-            sink = VideoSink(target.with_name(f"{target.name}.mp4"), reader.info)
-            stack.callback(sink.close)
-            written.append(sink.file)
+        files = VideoLog(target, look.overlay)
         header = {
-            "video": file.name, "fps": reader.info.fps, "height": reader.info.size[0],
+            "video": reader.name, "fps": reader.info.fps, "height": reader.info.size[0],
             "width": reader.info.size[1], "head": head, "schema": schema.to_dict(),
         }  # fmt: skip
-        stream.write(json.dumps(header) + "\n")
-        work = _frames(reader, file, boxes)
-        for number, (image, heads) in enumerate(predictor.stream(work, head)):
-            poses = fuse(heads) if head == ALL else heads[head]
-            if tracker is not None:
-                poses = tracker.update(poses, number, reader.info.fps)
-            stream.write(json.dumps(frame_record(poses, number, reader.info.fps)) + "\n")
-            if sink is not None:
-                sink.write(draw(image.pixels, poses, look))
-            if progress is not None:
-                progress(file.name, number + 1, reader.info.frames)
-    return written
+        earlier = files.recorded(header) if resume and not reader.live else 0
+        follow = _Follower(schema, look, reader.info.fps)
+        sink = VideoSink(files.part_video, reader.info) if look.overlay else None
+        if sink is not None:
+            stack.callback(sink.close)
+        images = islice(_images(reader, source), frames)
+        count = 0
+        for record, image in zip(files.replay(earlier), images, strict=False):
+            poses = follow(poses_of(record, image, schema, head), count)[0]
+            _show(sink, image, poses, look)
+            count += 1
+        stream = stack.enter_context(files.open(header, earlier))
+        work = (find_boxes(boxes, image, reader.name, n) for n, image in enumerate(images, count))
+        at_once = 1 if reader.live else None
+        try:
+            for image, heads in predictor.stream(work, head, images_at_once=at_once):
+                found = fuse(heads) if head == ALL else heads[head]
+                poses, record = follow(found, count)
+                stream.write(json.dumps(record) + "\n")
+                _show(sink, image, poses, look)
+                count += 1
+                if progress is not None:
+                    progress(reader.name, count, frames or reader.info.frames)
+        except KeyboardInterrupt:
+            if not reader.live:
+                raise
+    claimed = min(filter(None, (reader.info.frames, frames)), default=0)
+    return VideoDone(files.finish(), count, earlier, _warning(reader, count, claimed))
 
 
-def frame_record(poses: Poses, number: int, fps: float) -> dict[str, Any]:
-    """Give a frame's line: number, time and each instance's identity, box, keypoints, score."""
-    values = np.concatenate([poses.keypoints, poses.scores[..., None]], axis=2)
-    instances = []
-    for i in range(len(poses)):
-        entry: dict[str, Any] = {} if poses.track_id is None else {"track": int(poses.track_id[i])}
-        entry["score"] = round(float(poses.instance_scores[i]), 5)
-        entry["bbox"] = [round(float(v), 2) for v in poses.box_xywh[i]]
-        entry["keypoints"] = [[round(float(v), 4) for v in row] for row in values[i]]
-        instances.append(entry)
-    return {"frame": number, "time_s": round(number / fps, 5), "poses": instances}
+def find_boxes(
+    boxes: BoxFile | Detector | None, image: LoadedImage, name: str | Path, frame: int = 0
+) -> Work:
+    """Give an image's boxes: of a file, by a detector, or the whole image.
+
+    Raises:
+        PredictionError: a box of the file that cannot be; see `check_boxes`.
+    """
+    if boxes is None:
+        return Work(image, check_boxes(None, image))
+    if isinstance(boxes, BoxFile):
+        return Work(image, check_boxes(boxes.of(name, frame), image))
+    found, scores = boxes.detect(image.pixels)
+    return Work(image, found, scores)
 
 
 def draw(image: np.ndarray, poses: Poses, look: Look) -> np.ndarray:
@@ -212,21 +189,50 @@ def draw(image: np.ndarray, poses: Poses, look: Look) -> np.ndarray:
     return draw_poses(image, poses.keypoints, poses.schema, scores=poses.scores, style=style)
 
 
-def _frames(reader: VideoReader, file: Path, boxes: BoxFile | None) -> Iterator[Work]:
+class _Follower:
+    """Follows and smooths poses as they will be read back, so that a replay gives the same."""
+
+    def __init__(self, schema: KeypointSchema, look: Look, fps: float):
+        self._tracker = (
+            Tracker(schema, smoothing=look.smooth) if look.track or look.smooth else None
+        )
+        self._smooth, self._fps = look.smooth, fps
+
+    def __call__(self, poses: Poses, number: int) -> tuple[Poses, dict[str, Any]]:
+        """Give a frame's poses with identities, and its line."""
+        record = frame_record(poses, number, self._fps)
+        if self._tracker is None:
+            return poses, record
+        image = LoadedImage(poses.image_names[0], np.empty((*poses.image_sizes[0], 0), np.uint8))
+        read_back = poses_of(record, image, poses.schema, poses.head)
+        followed = self._tracker.update(read_back, number, self._fps)
+        tracked = frame_record(followed, number, self._fps)
+        if self._smooth:
+            for entry, before in zip(tracked["poses"], record["poses"], strict=True):
+                entry["raw"] = before["keypoints"]
+        return followed, tracked
+
+
+def _show(sink: VideoSink | None, image: LoadedImage, poses: Poses, look: Look) -> None:
+    if sink is not None:
+        sink.write(draw(image.pixels, poses, look))
+
+
+def _images(reader: VideoReader, source: Path | VideoReader) -> Iterator[LoadedImage]:
+    name = reader.name if isinstance(source, VideoReader) else str(source)
     for number, pixels in enumerate(reader):
-        image = LoadedImage(f"{file}, frame {number}", pixels)
-        given = None if boxes is None else boxes.of(file, number)
-        yield Work(image, check_boxes(given, image))
+        yield LoadedImage(f"{name}, frame {number}", pixels)
+
+
+def _warning(reader: VideoReader, count: int, claimed: int) -> str | None:
+    if reader.live or count >= _TOLERATED_FRAMES * claimed:
+        return None
+    return (
+        f"{reader.name}: only {count} of the {claimed} frames that it claims could be read; the "
+        "file may be damaged"
+    )
 
 
 def _schema(predictor: Predictor, head: str) -> KeypointSchema:
     schemas = [predictor.model.head(name).schema for name in predictor.choose(head)]
     return union_schema(schemas) if head == ALL else schemas[0]
-
-
-def _open(file: Path) -> TextIO:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return file.open("w", encoding="utf-8")
-    except OSError as error:
-        raise PredictionError(f"{file}: cannot be written ({error.strerror})") from None

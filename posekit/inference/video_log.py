@@ -1,0 +1,118 @@
+"""The lines that a video's poses are kept in, and how a stopped run finds its place in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from posekit.errors import PredictionError
+from posekit.inference.images import LoadedImage
+from posekit.inference.results import Poses
+from posekit.schema import KeypointSchema
+
+
+def frame_record(poses: Poses, number: int, fps: float) -> dict[str, Any]:
+    """Give a frame's line: number, time and each instance's identity, box, keypoints, score."""
+    values = np.concatenate([poses.keypoints, poses.scores[..., None]], axis=2)
+    instances = []
+    for i in range(len(poses)):
+        entry: dict[str, Any] = {} if poses.track_id is None else {"track": int(poses.track_id[i])}
+        entry["score"] = round(float(poses.instance_scores[i]), 5)
+        entry["bbox"] = [round(float(v), 2) for v in poses.box_xywh[i]]
+        entry["bbox_score"] = round(float(poses.box_scores[i]), 4)
+        entry["keypoints"] = [[round(float(v), 4) for v in row] for row in values[i]]
+        instances.append(entry)
+    return {"frame": number, "time_s": round(number / fps, 5), "poses": instances}
+
+
+def poses_of(
+    record: Mapping[str, Any], image: LoadedImage, schema: KeypointSchema, head: str
+) -> Poses:
+    """Give the poses that a frame's line holds; of smoothed ones, what they were before."""
+    entries = record["poses"]
+    raw = [entry.get("raw", entry["keypoints"]) for entry in entries]
+    values = np.array(raw, dtype=np.float64).reshape(len(entries), len(schema), 3)
+    return Poses(
+        head=head,
+        schema=schema,
+        keypoints=values[..., :2].copy(),
+        scores=values[..., 2].astype(np.float32),
+        box_xywh=np.array([e["bbox"] for e in entries], dtype=np.float64).reshape(-1, 4),
+        box_scores=np.array([e["bbox_score"] for e in entries], dtype=np.float64),
+        image_index=np.zeros(len(entries), dtype=np.int64),
+        image_names=(image.name,),
+        image_sizes=(image.size,),
+    )
+
+
+class VideoLog:
+    """A video's results: partial while it runs, whole at its end."""
+
+    def __init__(self, target: Path, overlay: bool):
+        self.lines = target.with_name(f"{target.name}.jsonl")
+        self.video = target.with_name(f"{target.name}.mp4") if overlay else None
+        self.part_lines = target.with_name(f"{target.name}.partial.jsonl")
+        self.part_video = target.with_name(f"{target.name}.partial.mp4")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PredictionError(f"{target.parent}: cannot be made ({error.strerror})") from None
+
+    def recorded(self, header: Mapping[str, Any]) -> int:
+        """Count the frames that a stopped run left, and cut off a line that it did not finish."""
+        if not self.part_lines.is_file():
+            return 0
+        frames = length = 0
+        with self.part_lines.open("rb") as stream:
+            for number, line in enumerate(stream):
+                record = _parsed(line)
+                if number == 0 and record is not None and record != header:
+                    raise PredictionError(
+                        f"{self.part_lines}: a stopped run of another video or head; delete it or "
+                        "choose another folder"
+                    )
+                if record is None or (number > 0 and record.get("frame") != number - 1):
+                    break
+                frames, length = number, length + len(line)
+        with self.part_lines.open("rb+") as stream:
+            stream.truncate(length)
+        return frames
+
+    def replay(self, frames: int) -> Iterator[dict[str, Any]]:
+        """Give the lines of the frames that a stopped run left."""
+        if frames:
+            with self.part_lines.open(encoding="utf-8") as stream:
+                yield from (json.loads(line) for line in islice(stream, 1, 1 + frames))
+
+    def open(self, header: Mapping[str, Any], earlier: int) -> TextIO:
+        """Open the lines to add to them; without earlier frames they begin with the header."""
+        try:
+            stream = self.part_lines.open("a" if earlier else "w", encoding="utf-8", buffering=1)
+            if not earlier:
+                stream.write(json.dumps(header) + "\n")
+        except OSError as error:
+            raise PredictionError(
+                f"{self.part_lines}: cannot be written ({error.strerror})"
+            ) from None
+        return stream
+
+    def finish(self) -> list[Path]:
+        """Give the files their final names."""
+        self.part_lines.replace(self.lines)
+        if self.video is None:
+            return [self.lines]
+        self.part_video.replace(self.video)
+        return [self.lines, self.video]
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
