@@ -8,16 +8,18 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from posekit.engine.evaluate import evaluate_run
+    from posekit.engine.pretrain import pretrain
     from posekit.engine.train import plan, train
     from posekit.inference.predictor import Predictor, load
 
-__all__ = ["Predictor", "__version__", "evaluate_run", "load", "plan", "train"]
+__all__ = ["Predictor", "__version__", "evaluate_run", "load", "plan", "pretrain", "train"]
 
 _HOMES = {
     "Predictor": "posekit.inference.predictor",
     "evaluate_run": "posekit.engine",
     "load": "posekit.inference.predictor",
     "plan": "posekit.engine",
+    "pretrain": "posekit.engine",
     "train": "posekit.engine",
 }
 

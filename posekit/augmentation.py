@@ -43,6 +43,10 @@ class AugmentationConfig(Strict):
         shift_once: True moves an instance's centre once for the whole run and leaves alone
             instances whose annotation brings its own centre, as ViTPose does; False draws anew in
             each epoch.
+        zoom: smallest and largest share of the crop's area that is cut out at a random place and
+            enlarged, after all else; MAE's pre-training has 0.2 and 1. None does not.
+        zoom_aspect: the part's aspect is the crop's times a factor between 1 / zoom_aspect and
+            zoom_aspect; a plain warp keeps the crop's own.
         brightness, contrast, saturation: the factor is uniform between 1 - x and 1 + x.
         grey: probability of a crop without colour.
         erase: probability of covering a rectangle with the mean colour.
@@ -63,6 +67,8 @@ class AugmentationConfig(Strict):
     shift_draw: Draw = "uniform"
     shift_probability: float = Field(0.3, ge=0, le=1)
     shift_once: bool = True
+    zoom: tuple[float, float] | None = None
+    zoom_aspect: float = Field(4 / 3, ge=1)
     brightness: float = Field(0.0, ge=0, lt=1)
     contrast: float = Field(0.0, ge=0, lt=1)
     saturation: float = Field(0.0, ge=0, le=1)
@@ -75,6 +81,8 @@ class AugmentationConfig(Strict):
         low, high = self.erase_area
         if not 0 < low <= high < 1:
             raise ValueError("erase_area: expected two shares, 0 < smallest <= largest < 1")
+        if self.zoom is not None and not 0 < self.zoom[0] <= self.zoom[1] <= 1:
+            raise ValueError("zoom: expected two shares, 0 < smallest <= largest <= 1")
         return self
 
 

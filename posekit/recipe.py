@@ -15,7 +15,7 @@ from posekit.config import Strict, apply_overrides, validate
 from posekit.errors import ConfigError
 from posekit.model_config import BackboneConfig, FreezeConfig
 from posekit.published import Published, SourceFile
-from posekit.transfer_config import DistillationConfig
+from posekit.transfer_config import DistillationConfig, PretrainingConfig
 
 
 class HeadRecipe(Strict):
@@ -213,6 +213,7 @@ class Recipe(Strict):
         sources: files that the run needs besides the datasets, and where they are to be had.
         freeze: parts of the model that do not train.
         distillation: what to learn from a trained model, if anything.
+        pretraining: settings of `posekit pretrain`; MAE's if left out.
         data_root: folder that holds the datasets' folders.
         out: run folder; runs/NAME if left out.
     """
@@ -233,6 +234,7 @@ class Recipe(Strict):
     optimizer: Optimizer = Optimizer()
     evaluation: Evaluation = Evaluation()
     distillation: DistillationConfig | None = None
+    pretraining: PretrainingConfig | None = None
 
     @model_validator(mode="after")
     def _check_heads(self) -> Recipe:

@@ -48,3 +48,29 @@ class DistillationConfig(Strict):
         if self.teacher is None and (self.output or not has_token):
             raise ValueError("key 'teacher' is missing: a model file or run folder")
         return self
+
+
+class PretrainingConfig(Strict):
+    """Masked-autoencoder pre-training; the defaults are MAE's (He et al., CVPR 2022).
+
+    Attributes:
+        mask: share of the tokens that are hidden.
+        decoder_width, decoder_depth, decoder_heads: sizes of the decoder, which is thrown away
+            afterwards; the same for all sizes of the encoder.
+        normalise_pixels: the target is each patch minus its mean over its standard deviation.
+    """
+
+    mask: float = Field(0.75, gt=0, lt=1)
+    decoder_width: int = Field(512, ge=8)
+    decoder_depth: int = Field(8, ge=1)
+    decoder_heads: int = Field(16, ge=1)
+    normalise_pixels: bool = True
+
+    @model_validator(mode="after")
+    def _divides(self) -> PretrainingConfig:
+        if self.decoder_width % self.decoder_heads or self.decoder_width % 4:
+            raise ValueError(
+                f"decoder_width {self.decoder_width}: expected a multiple of 4 and of "
+                f"decoder_heads {self.decoder_heads}"
+            )
+        return self

@@ -15,7 +15,7 @@ import numpy as np
 from posekit.augmentation import AugmentationConfig
 from posekit.schema import KeypointSchema
 
-_SHIFT, _EACH_EPOCH = 0, 1
+_SHIFT, _EACH_EPOCH, _ZOOM = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,8 @@ def draw_geometry(
     """Draw how a training crop differs from the exact one.
 
     The order of ViTPose's pipeline: shift (part of its data base), flip, half body, scale and
-    rotation. Every draw is made whatever the earlier ones gave, so that switching one setting off
-    leaves the others' draws alone.
+    rotation; last of all the zoom. Every draw is made whatever the earlier ones gave, so that
+    switching one setting off leaves the others' draws alone.
 
     Args:
         config: the settings.
@@ -132,8 +132,9 @@ def draw_geometry(
     factor = 1 + _draw(random, config.scale, config.scale_draw, 1)
     angle = _draw(random, config.rotation, config.rotation_draw, 2)
     turned = angle if chances[3] < config.rotation_probability else 0.0
-    geometry = Geometry(center, size * factor, turned, bool(chances[0] < config.flip))
-    return geometry, _draw_pixels(config, random, chances)
+    pixels = _draw_pixels(config, random, chances)
+    center, size = _zoom(config, center, size * factor, draws.at(epoch, row, _ZOOM))
+    return Geometry(center, size, turned, bool(chances[0] < config.flip)), pixels
 
 
 def choose_half(
@@ -173,6 +174,18 @@ def _shift(
     if random.random() >= config.shift_probability:
         return np.zeros(2)
     return box_size * [_draw(random, config.shift, config.shift_draw, 1) for _ in range(2)]
+
+
+def _zoom(
+    config: AugmentationConfig, center: np.ndarray, size: np.ndarray, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give centre and size of a random part of an (unturned) crop."""
+    if config.zoom is None:
+        return center, size
+    share = random.uniform(*config.zoom)
+    ratio = np.exp(random.uniform(-1, 1) * np.log(config.zoom_aspect))
+    part = size * np.minimum(np.sqrt([share * ratio, share / ratio]), 1.0)
+    return center + random.uniform(-0.5, 0.5, 2) * (size - part), part
 
 
 def _draw(random: np.random.Generator, size: float, kind: str, clip: float) -> float:

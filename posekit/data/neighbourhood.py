@@ -51,7 +51,7 @@ class Reach:
             half_body=config.half_body > 0,
             half_body_labelled=config.half_body_labelled,
             half_body_padding=config.half_body_padding,
-            sharpness=sharpness,
+            sharpness=sharpness / (config.zoom[0] ** 0.5 if config.zoom else 1.0),
         )
 
     def to_dict(self) -> dict[str, Any]:

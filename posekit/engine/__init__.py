@@ -1,19 +1,22 @@
-"""What the commands do, in Python: train, plan, evaluate, compare."""
+"""What the commands do, in Python: train, plan, pre-train, evaluate, compare."""
 
 from posekit.engine.alone import compare_heads, train_alone
 from posekit.engine.elsewhere import evaluate_elsewhere, transfer_matrix
 from posekit.engine.evaluate import evaluate_run
+from posekit.engine.pretrain import PretrainResult, pretrain
 from posekit.engine.reproduce import Reproduction, reproduce
 from posekit.engine.train import Plan, RunResult, plan, train
 
 __all__ = [
     "Plan",
+    "PretrainResult",
     "Reproduction",
     "RunResult",
     "compare_heads",
     "evaluate_elsewhere",
     "evaluate_run",
     "plan",
+    "pretrain",
     "reproduce",
     "train",
     "train_alone",

@@ -17,10 +17,10 @@ from accelerate import Accelerator
 from posekit.data.feature_batches import FeatureSource
 from posekit.data.index import PoseIndex
 from posekit.data.loader import HeadData, MixedLoader
-from posekit.data.sampler import MixedSampler, Source
 from posekit.engine.distill import distillation_terms, prepare_teacher, token_run
 from posekit.engine.evaluate import RunEvaluator, evaluate_run
 from posekit.engine.features import blank_features, cached_features
+from posekit.engine.parts import mixed_loader, run_folder_of, run_on
 from posekit.engine.setup import HeadSetup, build_losses, build_run_model, read_heads
 from posekit.models import PoseModel
 from posekit.models.knowledge import attach_token, load_token, save_token
@@ -118,7 +118,7 @@ def train(
     if not _learn_token(recipe, run, folder, resume):
         return RunResult(folder.path, False, 0, run.model.eval())
     trainer = run.trainer(folder, evaluator.head_results if evaluator else None)
-    complete = _run_on(trainer, folder, state, resume)
+    complete = run_on(trainer, folder, state, resume)
     results: dict[str, HeadResult] = {}
     if complete and evaluate and run.accelerator.is_main_process:
         results = evaluate_run(folder.path, evaluator=evaluator, model=trainer.averaged_model)
@@ -126,18 +126,6 @@ def train(
         folder.append_evaluation(trainer.step, results)
     run.accelerator.wait_for_everyone()
     return RunResult(folder.path, complete, trainer.step, trainer.averaged_model.eval(), results)
-
-
-def _run_on(
-    trainer: Trainer, folder: RunFolder, state: dict[str, Any] | None, resume: bool
-) -> bool:
-    """Train from the folder's saved state, if there is one; `state` is the main process's."""
-    trainer.accelerator.wait_for_everyone()
-    if resume and not trainer.accelerator.is_main_process:
-        state = folder.start(resume)
-    if state is not None:
-        trainer.restore(state, str(folder.state_file))
-    return trainer.run()
 
 
 def _learn_token(recipe: Recipe, run: _Run, folder: RunFolder, resume: bool) -> bool:
@@ -158,7 +146,7 @@ def _learn_token(recipe: Recipe, run: _Run, folder: RunFolder, resume: bool) -> 
         own_folder = RunFolder(stage.out, stage)
         is_main = own.accelerator.is_main_process
         state = own_folder.start(resume) if is_main else None
-        if not _run_on(own.trainer(own_folder, None), own_folder, state, resume):
+        if not run_on(own.trainer(own_folder, None), own_folder, state, resume):
             return False
         if is_main:
             save_token(file, teacher)
@@ -198,11 +186,6 @@ def plan(recipe: Recipe | str | Path, overrides: Iterable[str] = (), dry_steps: 
         device=str(run.accelerator.device),
         parameters=sum(parameter.numel() for parameter in run.model.parameters()),
     )
-
-
-def run_folder_of(recipe: Recipe) -> Path:
-    """Give the folder of a recipe's run: `out`, or runs/NAME."""
-    return Path(recipe.out).expanduser() if recipe.out else Path("runs") / recipe.name
 
 
 @dataclass
@@ -270,40 +253,13 @@ def _prepare(
         )
         for name, head in heads.items()
     }
-    sampler = MixedSampler(
-        [Source(name, index.name, index.trainable) for name, index in indices.items()],
-        recipe.data.sampling,
-        recipe.training.batch_size,
-        seed=recipe.training.seed,
-        world_size=accelerator.num_processes,
-        rank=accelerator.process_index,
-    )
     features: dict[str, FeatureSource] = {}
     if recipe.data.features is not None:
         make = blank_features if dry else cached_features
         features = make(recipe, model, data, accelerator, listener)
-    loader = _loader(recipe, data, sampler, features, accelerator)
+    loader = mixed_loader(recipe, data, accelerator, features)
     quiet = listener if accelerator.is_main_process else Silent()
     return _Run(recipe, heads, indices, model, loader, accelerator, quiet, teacher)
-
-
-def _loader(
-    recipe: Recipe,
-    data: dict[str, HeadData],
-    sampler: MixedSampler,
-    features: dict[str, FeatureSource],
-    accelerator: Accelerator,
-) -> MixedLoader:
-    kept = recipe.data.features
-    return MixedLoader(
-        data,
-        sampler,
-        workers=recipe.data.workers,
-        cache=recipe.data.cache,
-        views=None if kept is None else kept.views,
-        features=features,
-        pin_memory=accelerator.device.type == "cuda",
-    )
 
 
 def _peak_memory_mib(device: torch.device) -> float:

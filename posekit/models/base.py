@@ -35,6 +35,14 @@ class Backbone(nn.Module):
         0 is the stem, n + 1 block n, num_layers + 1 whatever comes after the blocks.
         """
 
+    def layer_in_model(self, name: str) -> int:
+        """Give the layer of a parameter of a model that holds this as `backbone`.
+
+        Whatever is not the backbone's counts with what comes after the blocks.
+        """
+        inside = name.removeprefix("backbone.")
+        return self.num_layers + 1 if inside == name else self.layer_of(inside)
+
     @abstractmethod
     def forward(self, images: Tensor, routes: Routes | None = None) -> Tensor:
         """Give the map (B, D, gh, gw) for normalised float images (B, 3, h, w).

@@ -70,6 +70,11 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> PoseMode
     """
     state, description = load_checkpoint(path)
     backbone, heads = _model_parts(Path(path), description)
+    if not heads:
+        raise CheckpointError(
+            f"{path}: a pre-trained backbone without heads; start a run from it with "
+            "training.init=FILE"
+        )
     try:
         model = restore_model(backbone, heads, state, copy=False)
     except (ConfigError, RuntimeError) as error:

@@ -118,8 +118,8 @@ class PoseModel(nn.Module):
         self.expert_of = dict(expert_of)
         self.backbone_config = dict(backbone_config)
         self.resting: list[nn.Module] = []
-        self.register_buffer("mean", _per_channel(mean), persistent=False)
-        self.register_buffer("std", _per_channel(std), persistent=False)
+        self.register_buffer("mean", per_channel(mean), persistent=False)
+        self.register_buffer("std", per_channel(std), persistent=False)
 
     @property
     def head_names(self) -> tuple[str, ...]:
@@ -149,13 +149,7 @@ class PoseModel(nn.Module):
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
         """Give the layer of a parameter's name for timm's layer-wise decay (timm's interface)."""
-        last = self.backbone.num_layers + 1
-
-        def layer(name: str) -> int:
-            inside = name.removeprefix("backbone.")
-            return last if inside == name else self.backbone.layer_of(inside)
-
-        return layer
+        return self.backbone.layer_in_model
 
     def normalise(self, images: Tensor) -> Tensor:
         """Turn uint8 RGB images into the float images that the model takes.
@@ -167,10 +161,7 @@ class PoseModel(nn.Module):
             (B, 3, h, w) in the parameters' default float type, channels last in memory for
             images given as (B, h, w, 3).
         """
-        if images.shape[-1] == 3 and images.shape[1] != 3:
-            images = images.permute(0, 3, 1, 2)
-        factor = 1 / (255 * self.std)
-        return (images * factor).sub_(self.mean / self.std)  # two passes over the pixels
+        return normalise_images(images, self.mean, self.std)
 
     def features(self, images: Tensor, groups: Groups | None = None) -> Tensor:
         """Give the backbone's map (B, D, h, w); groups are needed only for experts."""
@@ -255,6 +246,15 @@ def _checked(rows: slice, count: int, head: str) -> slice:
     return slice(start, max(start, stop))
 
 
-def _per_channel(values: Sequence[float]) -> Tensor:
+def normalise_images(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Turn uint8 RGB images, channels last or first, into normalised float (B, 3, h, w)."""
+    if images.shape[-1] == 3 and images.shape[1] != 3:
+        images = images.permute(0, 3, 1, 2)
+    factor = 1 / (255 * std)
+    return (images * factor).sub_(mean / std)  # two passes over the pixels
+
+
+def per_channel(values: Sequence[float]) -> Tensor:
+    """Give float32 (1, 3, 1, 1) for three numbers."""
     # stated device: a model may be built on the meta device, this stays real
     return torch.tensor(list(values), dtype=torch.float32, device="cpu").view(1, 3, 1, 1)

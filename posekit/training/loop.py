@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from posekit.data.loader import Batch
 from posekit.errors import CheckpointError, ConfigError
 from posekit.models import PoseModel
-from posekit.recipe import Recipe
+from posekit.recipe import Recipe, recipe_from_dict
 from posekit.training.events import ErrorBook, HeadResult, Listener, StepLog
 from posekit.training.gradients import measure_gradients, measured_parameters
 from posekit.training.host_memory import keep_freed_memory
@@ -302,7 +302,9 @@ def check_same_run(state: dict[str, Any], recipe: Recipe, processes: int, where:
             "the batches would differ, so resume with as many as before"
         )
     free = {"out", "data_root"}
-    old, new = state["recipe"], recipe.model_dump(mode="json")
+    # keys that are newer than the state were at their defaults
+    old = recipe_from_dict(state["recipe"], f"{where}: its recipe").model_dump(mode="json")
+    new = recipe.model_dump(mode="json")
     for key in new:
         if key not in free and (difference := _difference(old.get(key), new[key], key)):
             raise CheckpointError(

@@ -188,3 +188,25 @@ def test_settings_are_checked():
     for wrong in ({"flip": 2}, {"rotation": 200}, {"erase_area": (0.5, 0.1)}, {"rotate": 3}):
         with pytest.raises(ValidationError):
             AugmentationConfig(**wrong)
+
+
+def test_a_zoom_stays_inside_the_crop_and_has_its_share_of_the_area():
+    from posekit.data.augment import _zoom  # noqa: PLC0415
+
+    config = AugmentationConfig(zoom=(0.2, 0.5))
+    center, size = np.array([50.0, 40.0]), np.array([60.0, 80.0])
+    shares = []
+    for seed in range(300):
+        middle, part = _zoom(config, center, size, np.random.default_rng(seed))
+        assert (np.abs(middle - center) + part / 2 <= size / 2 + 1e-9).all()
+        shares.append(part.prod() / size.prod())
+    assert 0.2 <= min(shares) < 0.23
+    assert 0.46 < max(shares) <= 0.5
+
+
+def test_a_zoom_leaves_all_other_draws_alone():
+    plain, zoomed = AugmentationConfig(), AugmentationConfig(zoom=(0.3, 0.3), zoom_aspect=1)
+    first, second = draw(plain), draw(zoomed)
+    assert first[1] == second[1]
+    assert (first[0].rotation_deg, first[0].flipped) == (second[0].rotation_deg, second[0].flipped)
+    np.testing.assert_allclose(second[0].size, first[0].size * 0.3**0.5)

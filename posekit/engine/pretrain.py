@@ -1,0 +1,99 @@
+"""Pre-train a recipe's backbone as a masked autoencoder on the crops of its datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from posekit.data.crops import HeadData
+from posekit.engine.parts import mixed_loader, run_folder_of, run_on
+from posekit.engine.setup import read_heads
+from posekit.models.masked_autoencoder import MaskedAutoencoder, build_masked_autoencoder
+from posekit.recipe import Recipe, load_recipe
+from posekit.training.events import Listener, Silent
+from posekit.training.loop import Trainer, build_accelerator
+from posekit.training.pretraining import PretrainingSet
+from posekit.training.run_folder import RunFolder
+from posekit.transfer_config import PretrainingConfig
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """What pre-training came to.
+
+    Attributes:
+        folder: where everything lies.
+        complete: False if a signal ended it early (go on with `resume=True`).
+        step: optimizer steps done.
+        model: the trained (averaged) autoencoder, in evaluation mode.
+    """
+
+    folder: Path
+    complete: bool
+    step: int
+    model: MaskedAutoencoder
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file that a pose run starts from."""
+        return self.folder / "checkpoints" / "last.safetensors"
+
+
+def pretrain(
+    recipe: Recipe | str | Path,
+    overrides: Iterable[str] = (),
+    *,
+    resume: bool = False,
+    listener: Listener | None = None,
+) -> PretrainResult:
+    """Train a recipe's backbone to fill in hidden patches of its datasets' crops.
+
+    Boxes are read and labels are not. The recipe's optimizer, schedule, sampling and augmentation
+    hold; its decoders, losses, loss weights and `freeze` do not. Crops are made with the udp warp,
+    whatever the heads' codecs are.
+
+    The run's checkpoint starts a pose run through `training.init` (the same backbone) or
+    `backbone.pretrained` (also with experts).
+
+    Args:
+        recipe: a Recipe, or the path or name of one.
+        overrides: `key.path=value` settings laid upon a recipe given by path or name.
+        resume: go on with the run in the recipe's folder, if it holds one.
+        listener: is told what happens.
+
+    Raises:
+        ConfigError: the recipe is wrong, or its backbone cannot be trained so.
+        DatasetError: annotations or too many images of a dataset are missing or wrong.
+        CheckpointError: a checkpoint cannot be written or read.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    accelerator = build_accelerator(recipe.training.precision)
+    recipe = recipe.for_processes(accelerator.num_processes)
+    heads = read_heads(recipe)
+    indices = {name: head.train_index() for name, head in heads.items()}
+    sizes = [head.input_size for head in recipe.heads.values()]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.training.seed)
+        settings = recipe.pretraining or PretrainingConfig()
+        model = build_masked_autoencoder(recipe.backbone, sizes, settings)
+    data = {
+        name: HeadData(index, recipe.heads[name].input_size, "udp", recipe.head_augmentation(name))
+        for name, index in indices.items()
+    }
+    loader = mixed_loader(recipe, data, accelerator)
+    folder = RunFolder(run_folder_of(recipe), recipe)
+    instances = sum(len(index.trainable) for index in indices.values())
+    trainer = Trainer(
+        recipe,
+        model,
+        PretrainingSet(loader.batches, instances),
+        accelerator,
+        (listener or Silent()) if accelerator.is_main_process else Silent(),
+        folder,
+    )
+    state = folder.start(resume) if accelerator.is_main_process else None
+    complete = run_on(trainer, folder, state, resume)
+    return PretrainResult(folder.path, complete, trainer.step, trainer.averaged_model.eval())

@@ -1,0 +1,65 @@
+"""Masked pre-training as an objective of the loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from posekit.data.batch import Batch
+from posekit.models.masked_autoencoder import MaskedAutoencoder
+from posekit.recipe import Recipe
+from posekit.training.loop import Batches
+from posekit.training.objective import Objective, Terms
+from posekit.training.step import ExtraLoss, LossScale
+
+
+class MaskedObjective(Objective):
+    """Gives each dataset's sum of the hidden patches' errors; labels are not read.
+
+    Masks are drawn from torch's generator, which the loop keys by seed, step and process.
+    """
+
+    model: MaskedAutoencoder
+
+    def __init__(self, model: MaskedAutoencoder):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> Terms:
+        """Give head -> (sum over its hidden patches, their number)."""
+        terms: Terms = {}
+        for part in batch.parts:
+            errors, hidden = self.model(self.model.normalise(part.images))
+            for group in part.groups:
+                rows = slice(group.start, group.stop)
+                of_hidden = errors[rows] * hidden[rows]
+                terms[group.head] = (of_hidden.sum(), hidden[rows].sum().to(errors.dtype))
+        return terms
+
+    def label_weight(self, batch: Batch) -> dict[str, Tensor]:
+        """Give head -> number of its hidden patches."""
+        weights = {}
+        for part in batch.parts:
+            count = self.model.hidden_count((part.images.shape[1], part.images.shape[2]))
+            for group in part.groups:
+                number = float(len(group) * count)
+                weights[group.head] = self.model.mask_token.new_tensor(number)
+        return weights
+
+
+@dataclass(frozen=True)
+class PretrainingSet:
+    """What the loop needs to pre-train; see TrainingSet."""
+
+    batches: Batches
+    instances: int
+    extras: tuple[ExtraLoss, ...] = ()
+
+    def objective(
+        self, model: MaskedAutoencoder, recipe: Recipe
+    ) -> tuple[MaskedObjective, LossScale]:
+        """Give the objective; every sample weighs the same, whatever its dataset and size."""
+        heads = list(recipe.heads)
+        scale = LossScale("share", dict.fromkeys(heads, 1.0), dict.fromkeys(heads, 1))
+        return MaskedObjective(model), scale
