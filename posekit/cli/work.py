@@ -214,11 +214,19 @@ def compare(
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Also set numbers of different protocols side by side.")
     ] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write an offline page with tables and curves.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Set several runs side by side, head by head; refuses numbers of different protocols."""
     from posekit.evaluation.compare import compare_runs  # noqa: PLC0415
+    from posekit.evaluation.compare_page import write_comparison  # noqa: PLC0415
 
     compared = compare_runs(runs, allow_differences=anyway)
     emit(compared.to_dict(), as_json)
-    make_console(as_json).print(compared.text(), highlight=False)
+    console = make_console(as_json)
+    console.print(compared.text(), highlight=False)
+    if html is not None:
+        file = write_comparison(html, compared, runs)
+        console.print(f"Page: {file}", highlight=False, soft_wrap=True)

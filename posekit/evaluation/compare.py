@@ -13,6 +13,7 @@ from posekit.errors import ConfigError, PosekitError
 from posekit.evaluation.base import Scores
 from posekit.evaluation.tables import text_table
 
+NAN = float("nan")
 NOT_PROTOCOL = {"head", "posekit_version", "headline", "engine"}
 """Protocol keys that may differ between comparable numbers."""
 
@@ -131,14 +132,23 @@ def _names(folders: list[Path]) -> list[str]:
     return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
 
 
-def _cells(metric: str, runs: Sequence[str], scores: Mapping[str, Scores]) -> list[str]:
-    values = {run: scores[run].metrics.get(metric) for run in runs if run in scores}
-    known = {run: v for run, v in values.items() if v is not None and not math.isnan(v)}
-    is_main = any(s.headline == metric for s in scores.values())
+def best_runs(metric: str, scores: Mapping[str, Scores]) -> list[str]:
+    """Give the runs with the best value of the main metric; none for the other metrics."""
+    if not any(s.headline == metric for s in scores.values()):
+        return []
+    known = {run: v for run, s in scores.items() if not math.isnan(v := s.metrics.get(metric, NAN))}
     lower = any(s.lower_is_better for s in scores.values())
-    best = (min if lower else max)(known.values()) if known and is_main else None
+    best = (min if lower else max)(known.values(), default=None)
+    return [run for run, value in known.items() if value == best]
+
+
+def _cells(metric: str, runs: Sequence[str], scores: Mapping[str, Scores]) -> list[str]:
+    best = best_runs(metric, scores)
+    values = {run: scores[run].metrics.get(metric, NAN) for run in runs if run in scores}
     return [
-        "" if run not in known else f"{known[run]:.4f}" + ("*" if known[run] == best else " ")
+        ""
+        if math.isnan(values.get(run, NAN))
+        else f"{values[run]:.4f}{'*' if run in best else ' '}"
         for run in runs
     ]
 

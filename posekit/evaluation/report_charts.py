@@ -72,6 +72,30 @@ def line_chart(
     return f'{head} aria-label="{escape(label)}">{"".join(parts)}</svg>'
 
 
+def chart_card(title: str, note: str, chart: str, names: Sequence[str] = ()) -> str:
+    """Give a chart in a card with its title, a note (HTML) beside it, and a legend of `names`."""
+    keys = legend(names) if names else ""
+    return (
+        f'<div class="card"><div class="title">{escape(title)}<span>{note}</span></div>'
+        f"{chart}{keys}</div>"
+    )
+
+
+def format_score(value: float) -> str:
+    """Give a score as tables show it: three decimals of a fraction, two of a percentage."""
+    return f"{value:.3f}" if abs(value) < 2 else f"{value:.2f}"
+
+
+def stack(shares: Mapping[str, float]) -> str:
+    """Give a horizontal bar cut into shares that add up to 1, in the order of their names."""
+    parts = "".join(
+        f'<i class="k{i % 6}" style="width:{100 * share:.2f}%" '
+        f'title="{escape(name)} {share:.1%}"></i>'
+        for i, (name, share) in enumerate(shares.items())
+    )
+    return f'<span class="stack">{parts}</span>'
+
+
 def legend(names: Sequence[str]) -> str:
     """Give the legend of a line chart with these series, in their order."""
     keys = "".join(f'<li class="s{i % 6}">{escape(name)}</li>' for i, name in enumerate(names))

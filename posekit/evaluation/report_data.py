@@ -31,6 +31,14 @@ class HeadRecord:
         counts: how many instances and images took part.
         lower_is_better: True where the headline is an error.
         yardstick: name, score and mean-pose score of the measure that all heads share, if any.
+        error_types: kind of error -> share of the labelled keypoints; empty if not judged.
+        keypoint_errors: keypoint -> kind -> share.
+        error_scale: what the kinds are told by.
+        calibration: (lowest, highest, mean score, share right, count) of each bin of scores.
+        calibration_error, ranking: expected calibration error; chance that a right keypoint scores
+            higher than a wrong one.
+        categories: category -> metric -> value.
+        findings: name and text of what looks wrong.
         pictures: "best" and "worst" -> PNG file.
         files: further files of the evaluation, to link to.
     """
@@ -44,6 +52,14 @@ class HeadRecord:
     counts: dict[str, float] = field(default_factory=dict)
     lower_is_better: bool = False
     yardstick: tuple[str, float, float] | None = None
+    error_types: dict[str, float] = field(default_factory=dict)
+    keypoint_errors: dict[str, dict[str, float]] = field(default_factory=dict)
+    error_scale: str = ""
+    calibration: tuple[tuple[float, ...], ...] = ()
+    calibration_error: float | None = None
+    ranking: float | None = None
+    categories: dict[str, dict[str, float]] = field(default_factory=dict)
+    findings: tuple[tuple[str, str], ...] = ()
     pictures: dict[str, Path] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
 
@@ -68,6 +84,8 @@ class RunRecord:
         losses: head -> [(step, loss)], in step order.
         evaluations: head -> metric -> [(step, value)].
         speed: [(step, images per second, share of time spent waiting for data)].
+        shares: head -> [(step, its share of the gradient of one late layer of the backbone)].
+        cosines: (head, head) -> [(step, cosine of their gradients there)].
         last: the last log line that holds a loss, or {}.
         bad_lines: lines of the log that could not be read.
         heads: head -> its evaluation, in the order of the log, then by name.
@@ -78,6 +96,8 @@ class RunRecord:
     losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     evaluations: dict[str, dict[str, list[tuple[int, float]]]] = field(default_factory=dict)
     speed: list[tuple[int, float, float]] = field(default_factory=list)
+    shares: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    cosines: dict[tuple[str, str], list[tuple[int, float]]] = field(default_factory=dict)
     last: dict[str, Any] = field(default_factory=dict)
     bad_lines: int = 0
     heads: dict[str, HeadRecord] = field(default_factory=dict)
@@ -136,6 +156,8 @@ def read_run(folder: str | Path) -> RunRecord:
             for head, metrics in evaluations.items()
         },
         speed=[(step, *values) for step, values in sorted(speed.items())],
+        shares=_shares(lines),
+        cosines=_cosines(lines),
         last=next((line for line in reversed(lines) if "loss" in line), {}),
         bad_lines=bad,
         heads={name: read_head(folder / "eval" / name) for name in order},
@@ -167,6 +189,9 @@ def read_head(folder: Path) -> HeadRecord:
         counts=_numbers(data.get("counts")),
         lower_is_better=bool(data.get("lower_is_better", lower_is_better(headline))),
         yardstick=_yardstick(data.get("yardstick")),
+        categories={k: _numbers(v) for k, v in _mapping(data.get("per_category")).items()},
+        findings=_findings(data.get("findings")),
+        **_errors(_mapping(data.get("error_types")), _mapping(data.get("calibration"))),
         pictures={kind: path for kind, path in pictures.items() if path.is_file()},
         files=tuple(p for p in sorted(folder.iterdir()) if p.is_file() and p.name not in kept),
     )
@@ -201,6 +226,46 @@ def _columns(data: dict[str, Any], headline: str) -> dict[str, dict[str, float]]
                 continue
             columns.setdefault(column, {})[keypoint] = value
     return columns
+
+
+def _shares(lines: list[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
+    found: dict[str, dict[int, float]] = {}
+    for line in lines:
+        for head, value in _numbers(_mapping(line.get("gradients")).get("share")).items():
+            found.setdefault(head, {})[int(line.get("step", 0))] = value
+    return {head: sorted(points.items()) for head, points in found.items()}
+
+
+def _cosines(lines: list[dict[str, Any]]) -> dict[tuple[str, str], list[tuple[int, float]]]:
+    found: dict[tuple[str, str], dict[int, float]] = {}
+    for line in lines:
+        for entry in _mapping(line.get("gradients")).get("cosine") or ():
+            if len(entry) == 3 and isinstance(entry[2], int | float):
+                pair = (str(entry[0]), str(entry[1]))
+                found.setdefault(pair, {})[int(line.get("step", 0))] = float(entry[2])
+    return {pair: sorted(points.items()) for pair, points in found.items()}
+
+
+def _errors(types: dict[str, Any], calibration: dict[str, Any]) -> dict[str, Any]:
+    bins = calibration.get("bins")
+    numbers = _numbers(calibration)
+    by_keypoint = _mapping(types.get("per_keypoint"))
+    return {
+        "error_types": _numbers(types.get("shares")),
+        "keypoint_errors": {k: n for k, v in by_keypoint.items() if (n := _numbers(v))},
+        "error_scale": str(types.get("scale", "")),
+        "calibration": tuple(tuple(map(float, row)) for row in bins) if bins else (),
+        "calibration_error": numbers.get("expected_error"),
+        "ranking": numbers.get("ranking"),
+    }
+
+
+def _findings(data: Any) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (str(finding["name"]), str(finding["text"]))
+        for finding in (data if isinstance(data, list) else [])
+        if isinstance(finding, dict) and {"name", "text"} <= set(finding)
+    )
 
 
 def _yardstick(data: Any) -> tuple[str, float, float] | None:

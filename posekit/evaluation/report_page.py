@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 
 from posekit.drawing import ERROR, LEFT, MIDDLE, RIGHT, Colour
-from posekit.evaluation.report_charts import bar, legend, line_chart
+from posekit.evaluation import report_errors, report_gradients
+from posekit.evaluation.report_charts import bar, chart_card, format_score, line_chart
 from posekit.evaluation.report_data import HeadRecord, RunRecord, lower_is_better
 
 _MANY_KEYPOINTS = 40
@@ -84,7 +85,7 @@ def results(run: RunRecord) -> str:
 def training(run: RunRecord) -> str:
     """Give a loss chart for each head, scores over time, and speed."""
     charts = [
-        _chart_card(head, f"last {points[-1][1]:.4g}", line_chart(
+        chart_card(head, f"last {points[-1][1]:.4g}", line_chart(
             {head: points}, smooth=True, label=f"loss of {head} over steps"))
         for head, points in run.losses.items()
     ]  # fmt: skip
@@ -106,10 +107,11 @@ def training(run: RunRecord) -> str:
             {"wait": [(s, 100 * w) for s, _, w in run.speed]},
             smooth=True, start_at_zero=True, label="share of time waiting for data",
         )  # fmt: skip
-        cards = _chart_card("Images per second", "", rate) + _chart_card(
+        cards = chart_card("Images per second", "", rate) + chart_card(
             "Waiting for data, %", "", wait
         )
         parts.append(f'<h3>Speed</h3><div class="grid-2">{cards}</div>')
+    parts += report_gradients.section(run)
     if run.bad_lines:
         parts.append(
             f'<p class="note">{run.bad_lines} unreadable line(s) of log.jsonl left out.</p>'
@@ -125,8 +127,10 @@ def heads(run: RunRecord) -> str:
     for head in run.heads.values():
         parts.append(f'<section id="head-{escape(head.name)}"><h2>{escape(head.name)}</h2>')
         if head.metrics:
-            parts.append(f'<div class="pair">{_all_metrics(head)}{_protocol(head)}</div>')
-            parts += [_pictures(head, run.folder), _keypoints(head), _files(head, run.folder)]
+            parts.append(report_errors.findings(head))
+            parts.append(f'<div class="pair">{_all_metrics(head)}{protocol(head)}</div>')
+            parts += [report_errors.section(head), _keypoints(head), report_errors.categories(head)]
+            parts += [_pictures(head, run.folder), _files(head, run.folder)]
         else:
             parts.append(_empty("This head has no evaluation yet."))
         parts.append("</section>")
@@ -154,11 +158,6 @@ def picture_key() -> str:
         f'<p class="key soft">{dots}<span><i class="ring"></i>truth</span>'
         f'<span><i class="stroke" style="--tone:{_css(ERROR)}"></i>error</span></p>'
     )
-
-
-def format_score(value: float) -> str:
-    """Give a score as tables show it: three decimals of a fraction, two of a percentage."""
-    return f"{value:.3f}" if abs(value) < 2 else f"{value:.2f}"
 
 
 def _result_row(head: HeadRecord) -> str:
@@ -208,15 +207,7 @@ def _score_chart(run: RunRecord, head: str) -> str:
     points = metrics[name]
     baseline = record.baseline.get(name) if record else None
     chart = line_chart({name: points}, label=f"{name} of {head} over steps", reference=baseline)
-    return _chart_card(head, f"{escape(name)} {format_score(points[-1][1])}", chart)
-
-
-def _chart_card(title: str, note: str, chart: str, names: tuple[str, ...] = ()) -> str:
-    keys = legend(names) if names else ""
-    return (
-        f'<div class="card"><div class="title">{escape(title)}<span>{note}</span></div>'
-        f"{chart}{keys}</div>"
-    )
+    return chart_card(head, f"{escape(name)} {format_score(points[-1][1])}", chart)
 
 
 def _all_metrics(head: HeadRecord) -> str:
@@ -281,17 +272,19 @@ def embed(file: Path) -> str | None:
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
 
 
-def _protocol(head: HeadRecord) -> str:
+def protocol(head: HeadRecord) -> str:
+    """Give the card with every setting that made a head's numbers."""
     counted = {name: f"{int(value):,}" for name, value in head.counts.items()}
     if not head.protocol:
         return _empty("The protocol of these numbers was not recorded.")
     return (
         '<div class="card"><div class="title">Protocol: how these numbers were made</div>'
-        f"<dl>{_definitions({**counted, **head.protocol})}</dl></div>"
+        f"<dl>{definitions({**counted, **head.protocol})}</dl></div>"
     )
 
 
-def _definitions(data: Mapping[str, Any]) -> str:
+def definitions(data: Mapping[str, Any]) -> str:
+    """Give the entries of a definition list, without those that say nothing."""
     return "".join(
         f"<dt>{escape(str(key).replace('_', ' '))}</dt><dd>{escape(_plain(value))}</dd>"
         for key, value in data.items()

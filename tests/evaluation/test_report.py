@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -28,6 +29,10 @@ def run(tmp_path: Path) -> Path:
         for s in range(10, 110, 10)
     ]  # fmt: skip
     lines.append({"step": 100, "eval": {"people": {"PCK@0.1": 0.5}}})
+    for step in (50, 100):
+        gradients = {"layer": 6, "norm": {}, "share": {"people": 0.75, "faces": 0.25}}
+        cosine = [["people", "faces", -0.4 if step == 100 else 0.9], ["people", "dogs", None]]
+        lines.append({"step": step, "gradients": {**gradients, "cosine": cosine}})
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "log.jsonl").write_text(text, encoding="utf-8")
     metrics = {
@@ -37,6 +42,18 @@ def run(tmp_path: Path) -> Path:
         "per_keypoint": {"nose": {"PCK@0.1": 0.9}, "left_hand": {"PCK@0.1": 0.3}},
         "protocol": {"boxes": "annotation <i>", "flip_test": True},
         "counts": {"instances": 4321},
+        "per_category": {"7": {"AP": 0.31}, "9": {"AP": 0.62}},
+        "error_types": {
+            "shares": {"good": 0.5, "jitter": 0.2, "inversion": 0.1, "swap": 0.05, "miss": 0.15},
+            "per_keypoint": {"nose": {"good": 0.9, "jitter": 0.1}, "left_hand": {"good": 0.1}},
+            "scale": "distance <tenths>",
+        },
+        "calibration": {
+            "bins": [[0.1, 0.2, 0.15, 0.3, 50], [0.2, 0.9, 0.5, 0.8, 50]],
+            "expected_error": 0.225,
+            "ranking": 0.87,
+        },
+        "findings": [{"name": "swapped_sides", "text": "left & right", "is_fatal": False}],
     }
     (folder / "eval/people/metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     picture = np.full((40, 60, 3), 90, dtype=np.uint8)
@@ -110,6 +127,43 @@ def test_the_measure_that_all_heads_share_stands_below_the_official_one(run: Pat
     words = " ".join(Page(write_report(run).read_text(encoding="utf-8")).words)
     for expected in ("PCK of the box", "0.444", "0.111", "+0.333"):
         assert expected in words
+
+
+def test_shares_and_conflicts_of_the_heads_gradients_are_drawn(run: Path):
+    page = write_report(run).read_text(encoding="utf-8")
+    record = read_run(run)
+    assert record.shares == {
+        "people": [(50, 0.75), (100, 0.75)],
+        "faces": [(50, 0.25), (100, 0.25)],
+    }
+    assert record.cosines == {("people", "faces"): [(50, 0.9), (100, -0.4)]}
+    assert "How the heads move the backbone" in page
+    assert "people | faces" in page
+    assert '<td class="n bad">\N{MINUS SIGN}0.40</td>' in page  # the mean of the later half
+    assert "How the heads move" not in write_report(other_run(run)).read_text(encoding="utf-8")
+
+
+def other_run(run: Path) -> Path:
+    """The same run without the lines about gradients."""
+    other = run.parent / "other"
+    shutil.copytree(run, other)
+    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if "gradients" not in line]
+    (other / "log.jsonl").write_text("".join(kept), encoding="utf-8")
+    return other
+
+
+def test_kinds_of_errors_calibration_categories_and_findings_stand_with_the_head(run: Path):
+    text = write_report(run).read_text(encoding="utf-8")
+    words = " ".join(" ".join(Page(text).words).split())
+    assert "good 50.0%, jitter 20.0%, inversion 10.0%, swap 5.0%, miss 15.0%" in words
+    assert "Similarity: distance <tenths>." in words
+    assert words.index("left_hand") < words.index("nose")  # the worst first
+    assert "Expected calibration error 0.225." in words
+    assert "higher than a wrong one in 87%" in words
+    assert "By category" in words
+    assert "0.310" in words
+    assert "swapped sides : left & right" in words
 
 
 def test_the_page_bears_the_recipes_name(run: Path):
