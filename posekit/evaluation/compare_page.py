@@ -177,7 +177,9 @@ def _keypoints(compared: Comparison, head: str) -> str:
         for name in table
     }
     known = [v for row in values.values() for v in row.values() if not math.isnan(v)]
-    top = max(known, default=1.0)
+    if not known:
+        return ""
+    top = max(known)
     scale = (top or 1.0) if lower_is_better(column) else 1.0 if top <= 1.0 else max(100.0, top)
     rows = "".join(
         f"<tr><td>{escape(name)}</td>"
