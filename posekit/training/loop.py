@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -344,9 +345,18 @@ def build_accelerator(precision: str) -> Accelerator:
         AcceleratorState._reset_state()
     # A micro-batch may hold no sample of some head, whose parameters then get no gradient.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(
+    accelerator = Accelerator(
         mixed_precision=mixed, step_scheduler_with_optimizer=False, kwargs_handlers=[unused]
     )
+    if accelerator.num_processes > 1:
+        atexit.register(_leave_process_group)
+    return accelerator
+
+
+def _leave_process_group() -> None:
+    """End the group before the interpreter does: gloo's threads abort a process that just ends."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _choose_attention(model: nn.Module, device: torch.device, precision: str) -> None:
