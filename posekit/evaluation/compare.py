@@ -91,7 +91,7 @@ def compare_scores(
         raise ConfigError(
             f"head '{head}': these numbers were made by different protocols, in '{setting}' "
             f"{shown}{more}; evaluate again with one protocol, or compare all the same with "
-            "allow_differences"
+            "allow_differences=True (--anyway)"
         )
     return Comparison(tuple(by_run), heads, differences)
 
