@@ -8,18 +8,38 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from posekit.engine.evaluate import evaluate_run
+    from posekit.engine.model_card import model_card
     from posekit.engine.pretrain import pretrain
+    from posekit.engine.share import push_to_hub
     from posekit.engine.train import plan, train
+    from posekit.inference.export import export
+    from posekit.inference.files import predict_files
     from posekit.inference.predictor import Predictor, load
 
-__all__ = ["Predictor", "__version__", "evaluate_run", "load", "plan", "pretrain", "train"]
+__all__ = [
+    "Predictor",
+    "__version__",
+    "evaluate_run",
+    "export",
+    "load",
+    "model_card",
+    "plan",
+    "predict_files",
+    "pretrain",
+    "push_to_hub",
+    "train",
+]
 
 _HOMES = {
     "Predictor": "posekit.inference.predictor",
     "evaluate_run": "posekit.engine",
+    "export": "posekit.inference.export",
     "load": "posekit.inference.predictor",
+    "model_card": "posekit.engine.model_card",
     "plan": "posekit.engine",
+    "predict_files": "posekit.inference.files",
     "pretrain": "posekit.engine",
+    "push_to_hub": "posekit.engine.share",
     "train": "posekit.engine",
 }
 

@@ -10,7 +10,7 @@ import typer
 
 from posekit.cli.base import Json, app, emit, make_console
 
-Model = Annotated[Path, typer.Argument(help="Model file (.safetensors) or run folder.")]
+Model = Annotated[str, typer.Argument(help="Model file, run folder, or hf:owner/name.")]
 
 
 class Precision(StrEnum):

@@ -21,6 +21,7 @@ from posekit.codecs import (
 )
 from posekit.errors import CheckpointError, PredictionError, nearest
 from posekit.inference.fusion import fuse
+from posekit.inference.hub import MODEL_FILE, fetch_model, is_address
 from posekit.inference.images import MAX_PIXELS, LoadedImage, is_one_image, load_images
 from posekit.inference.results import Poses
 from posekit.models import PoseModel, load_model, read_description
@@ -282,27 +283,36 @@ class Predictor:
 
 
 def load(path: str | Path, **settings: Any) -> Predictor:
-    """Load a model for prediction from a checkpoint or a run folder.
+    """Load a model for prediction from a checkpoint, a run folder or the Hugging Face Hub.
 
     Args:
-        path: a .safetensors file of posekit, or a run folder (its last model is taken).
+        path: a .safetensors file of posekit, a run folder (its last model is taken), or
+            'hf:owner/name' (downloaded once).
         settings: device, batch_size, flip_test, max_pixels; see Predictor.
 
     Raises:
         CheckpointError: there is no model, or it cannot be loaded.
     """
-    file = Path(path).expanduser()
-    if file.is_dir():
-        inside = file / "checkpoints" / "last.safetensors"
-        if not inside.is_file():
-            raise CheckpointError(
-                f"{file}: found no checkpoints/last.safetensors in this folder, expected a run "
-                "folder or a .safetensors file"
-            )
-        file = inside
+    file = model_file(path)
     stored = read_description(file).get("boxes") or {}
     boxes = {name: BoxCard.model_validate(rule) for name, rule in stored.items()}
     return Predictor(load_model(file), boxes, **settings)
+
+
+def model_file(path: str | Path) -> Path:
+    """Give the model file that a path, a run folder or an address names; see `load`."""
+    if is_address(path):
+        return fetch_model(str(path))
+    file = Path(path).expanduser()
+    if not file.is_dir():
+        return file
+    for inside in (file / "checkpoints" / "last.safetensors", file / MODEL_FILE):
+        if inside.is_file():
+            return inside
+    raise CheckpointError(
+        f"{file}: found no checkpoints/last.safetensors in this folder, expected a run "
+        "folder or a .safetensors file"
+    )
 
 
 def check_boxes(boxes: Any, image: LoadedImage) -> np.ndarray:

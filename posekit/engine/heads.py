@@ -1,0 +1,120 @@
+"""Split, prune, rename and merge the heads of model files; crop rules and recipe go along."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from posekit.errors import ConfigError
+from posekit.inference.predictor import model_file
+from posekit.models import PoseModel, load_model, read_description, save_checkpoint
+from posekit.models.surgery import drop_heads, merge_models, rename_head, single_head
+from posekit.recipe import recipe_from_dict
+
+
+def split_heads(model: str | Path, folder: str | Path) -> list[Path]:
+    """Write each head as a plain model of its own: FOLDER/HEAD.safetensors.
+
+    Experts and adapters are folded in, so each file answers as its head did.
+    """
+    source = model_file(model)
+    net, about = load_model(source), read_description(source)
+    written = []
+    for name in net.head_names:
+        file = Path(folder) / f"{name}.safetensors"
+        one = single_head(net, name)
+        save_checkpoint(file, one, _described(about, {name: name}, one))
+        written.append(file)
+    return written
+
+
+def keep_heads(model: str | Path, names: Sequence[str], out: str | Path) -> Path:
+    """Write a model with some of the heads only; experts that none of them needs go too.
+
+    Raises:
+        ConfigError: an unknown head, or none is kept.
+    """
+    source = model_file(model)
+    net = load_model(source)
+    for name in names:
+        _require_head(net, name)
+    pruned = drop_heads(net, [name for name in net.head_names if name not in names])
+    about = _described(read_description(source), {name: name for name in pruned.head_names}, pruned)
+    save_checkpoint(out, pruned, about)
+    return Path(out)
+
+
+def remove_heads(model: str | Path, names: Sequence[str], out: str | Path) -> Path:
+    """Write a model without some of its heads; see `keep_heads`."""
+    net = load_model(model_file(model))
+    for name in names:
+        _require_head(net, name)
+    return keep_heads(model, [name for name in net.head_names if name not in names], out)
+
+
+def rename_heads(model: str | Path, names: Mapping[str, str], out: str | Path) -> Path:
+    """Write a model in which heads have other names (old -> new)."""
+    source = model_file(model)
+    net = load_model(source)
+    for old, new in names.items():
+        net = rename_head(net, old, new)
+    about = read_description(source)
+    kept = {name: names.get(name, name) for name in _heads_of(about)}
+    save_checkpoint(out, net, _described(about, kept, net))
+    return Path(out)
+
+
+def merge_files(models: Sequence[str | Path], out: str | Path) -> Path:
+    """Write one model with the heads of several that share a backbone.
+
+    The crop rules of all heads go along; the recipes do not, as there are several.
+
+    Raises:
+        ConfigError: fewer than two models, a head in two of them, or backbones that differ.
+    """
+    if len(models) < 2:
+        raise ConfigError("merging needs at least two models")
+    files = [model_file(model) for model in models]
+    net, boxes = load_model(files[0]), dict(read_description(files[0]).get("boxes") or {})
+    for file in files[1:]:
+        try:
+            net = merge_models(net, load_model(file))
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {error}") from None
+        boxes |= read_description(file).get("boxes") or {}
+    save_checkpoint(out, net, {"boxes": boxes})
+    return Path(out)
+
+
+def _described(
+    about: Mapping[str, Any], names: Mapping[str, str], model: PoseModel
+) -> dict[str, Any]:
+    """Give the description for the heads that are left (old name -> new name)."""
+    kept: dict[str, Any] = {}
+    if "step" in about:
+        kept["step"] = about["step"]
+    for key in ("boxes", "metrics"):
+        part = {names[old]: value for old, value in (about.get(key) or {}).items() if old in names}
+        if part:
+            kept[key] = part
+    recipe = copy.deepcopy(about.get("recipe"))
+    if recipe is not None:
+        recipe["heads"] = {names[o]: h for o, h in recipe["heads"].items() if o in names}
+        experts = model.backbone_config.get("experts")
+        recipe["backbone"] = {**recipe["backbone"], "experts": experts}
+        # a recipe that speaks of heads that are gone elsewhere too would help nobody
+        with suppress(ConfigError):
+            kept["recipe"] = recipe_from_dict(recipe).model_dump(mode="json")
+    return kept
+
+
+def _heads_of(about: Mapping[str, Any]) -> list[str]:
+    return list(about["model"]["heads"])
+
+
+def _require_head(net: PoseModel, name: str) -> None:
+    if name not in net.head_names:
+        raise ConfigError(f"the model has no head '{name}' (heads: {', '.join(net.head_names)})")
