@@ -15,6 +15,8 @@ from posekit.codecs.heatmap import (
     UnbiasedCodec,
     UnbiasedConfig,
 )
+from posekit.codecs.integral import IntegralCodec, IntegralConfig
+from posekit.codecs.regression import RegressionCodec, RegressionConfig
 from posekit.codecs.simcc import SimccCodec, SimccConfig
 from posekit.config import Strict, validate
 from posekit.errors import ConfigError, nearest
@@ -26,8 +28,10 @@ class _Entry(NamedTuple):
 
 
 _CODECS: dict[str, _Entry] = {
+    "integral": _Entry(IntegralConfig, IntegralCodec),
     "msra": _Entry(MsraConfig, MsraCodec),
     "msra_unbiased": _Entry(UnbiasedConfig, UnbiasedCodec),
+    "regression": _Entry(RegressionConfig, RegressionCodec),
     "simcc": _Entry(SimccConfig, SimccCodec),
     "udp": _Entry(UdpConfig, UdpCodec),
     "udp_combined": _Entry(CombinedConfig, CombinedCodec),

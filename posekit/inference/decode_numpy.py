@@ -38,11 +38,14 @@ def decode_maps(
     batch, channels = maps.shape[:2]
     k = channels // per_keypoint
     grouped = maps.astype(np.float32).reshape(batch * k, per_keypoint, *maps.shape[2:])
-    if kind == "simcc":
+    if kind == "regression":
+        found = [_numbers(group[0, 0], codec, input_size) for group in grouped]
+        stride = np.ones(2)
+    elif kind == "simcc":
         found = [_simcc(group[0, 0], codec, input_size) for group in grouped]
         stride = np.ones(2)
     else:
-        decode_one = _combined if kind == "udp_combined" else _gaussian
+        decode_one = {"udp_combined": _combined, "integral": _integral}.get(kind, _gaussian)
         found = [decode_one(group, codec) for group in grouped]
         less = 1 if warp == "udp" else 0
         crop, grid = np.array(input_size[::-1]), np.array(maps.shape[:1:-1])
@@ -87,6 +90,28 @@ def _combined(group: np.ndarray, codec: Mapping[str, Any]) -> tuple[np.ndarray, 
     longer = max(disc.shape) if newer else disc.shape[0]
     step = np.nan_to_num([way[y, x] for way in ways], posinf=0, neginf=0)
     return np.array([x, y]) + step * codec["radius_factor"] * longer, peak
+
+
+def _integral(group: np.ndarray, codec: Mapping[str, Any]) -> tuple[np.ndarray, float]:
+    heat = group[0]
+    peak = float(heat.max())
+    if not peak > 0:
+        return np.full(2, -1.0), float(np.nan_to_num(peak))
+    point = _mean_position(heat)
+    reach = int(3 * codec["sigma"])
+    x, y = (int(place) for place in np.rint(point))
+    near = heat[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1]
+    return point, float(np.clip(near.sum() / _gaussian_sum(codec["sigma"]) ** 2, 0, 1))
+
+
+def _numbers(
+    numbers: np.ndarray, codec: Mapping[str, Any], input_size: tuple[int, int]
+) -> tuple[np.ndarray, float]:
+    if not np.isfinite(numbers).all():
+        return np.full(2, -1.0), 0.0
+    sides = np.array([input_size[1], input_size[0]])
+    score = 1 - float(numbers[2:].mean()) if codec["spread"] else 1.0
+    return numbers[:2] * sides + (sides - 1) / 2, min(max(score, 0.0), 1.0)
 
 
 def _simcc(

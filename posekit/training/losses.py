@@ -8,37 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from posekit.codecs.base import Codec
+from posekit.codecs.integral import IntegralCodec
+from posekit.codecs.regression import RegressionCodec
 from posekit.config import Strict, validate
 from posekit.errors import ConfigError, nearest
-
-
-class PointLoss(nn.Module):
-    """Gives one value for each keypoint of each sample; may have parameters of its own.
-
-    Attributes:
-        uses_points: whether it reads `points` at all.
-    """
-
-    uses_points = False
-
-    def forward(self, codec: Codec, output: Tensor, target: Tensor, points: Tensor) -> Tensor:
-        """Give float32 (B, K), not yet weighted.
-
-        Args:
-            codec: the head's codec.
-            output: (B, C, H, W), what the head gave.
-            target: float32 (B, C, H, W), maps as the codec encodes them or a teacher gives them.
-            points: float32 (B, K, 2), what the target stands for, in crop pixels; anything where
-                a keypoint has no weight.
-        """
-        raise NotImplementedError
+from posekit.training.point_loss import PointLoss
+from posekit.training.regression_losses import (
+    IntegralLoss,
+    IntegralLossConfig,
+    L1Config,
+    L1Loss,
+    RleConfig,
+    RleLoss,
+)
 
 
 class MseConfig(Strict):
@@ -60,6 +50,21 @@ class CrossEntropyConfig(Strict):
     """
 
     kind: Literal["cross_entropy"] = "cross_entropy"
+    scale: float = Field(1.0, gt=0)
+
+
+class KlConfig(Strict):
+    """SimCC's divergence between vectors, as RTMPose trains it.
+
+    The target is softmax(beta g) of the encoded vector g, and the head's vector z gives
+    softmax(beta z), so z comes to look like g itself and is decoded without a softmax.
+
+    Attributes:
+        beta: factor of both before their softmax.
+    """
+
+    kind: Literal["kl"] = "kl"
+    beta: float = Field(10.0, gt=0)
     scale: float = Field(1.0, gt=0)
 
 
@@ -87,13 +92,10 @@ def build_loss(config: dict[str, Any], codec: Codec, where: str) -> PointLoss:
     kind = config.get("kind")
     if kind not in _LOSSES:
         raise ConfigError(f"{where}: unknown loss '{kind}'{nearest(str(kind), _LOSSES)}")
-    model, build, activation = _LOSSES[kind]
+    model, build, refuse = _LOSSES[kind]
     typed = validate(model, config, where)
-    if codec.activation != activation:
-        raise ConfigError(
-            f"{where}: loss '{kind}' needs the codec's activation to be '{activation}', "
-            f"found '{codec.activation}'"
-        )
+    if problem := refuse(codec):
+        raise ConfigError(f"{where}: loss '{kind}' needs {problem}")
     return build(typed)
 
 
@@ -136,6 +138,23 @@ def cross_entropy(codec: Codec, output: Tensor, target: Tensor) -> Tensor:
     return torch.stack(parts).mean(0)
 
 
+def kl(codec: Codec, output: Tensor, target: Tensor, beta: float) -> Tensor:
+    """Give (B, K), KL(softmax(beta target) || softmax(beta output)) of each vector.
+
+    The mean over bins is taken, and the sum over a keypoint's vectors.
+
+    Source: mmpose 1.x, `KLDiscretLoss` with `use_target_softmax`, without its sum over keypoints
+    and division by K.
+    """
+    total = torch.zeros((), device=output.device)
+    for ours, goal in zip(
+        codec.distributions(output.float()), codec.distributions(target), strict=True
+    ):
+        log_goal = (goal * beta).log_softmax(-1)
+        total = total + (log_goal.exp() * (log_goal - (ours * beta).log_softmax(-1))).mean(-1)
+    return total
+
+
 def loss_term(
     loss: PointLoss, codec: Codec, output: Tensor, points: Tensor, labelled: Tensor
 ) -> LossTerm:
@@ -157,11 +176,47 @@ def _pixels(output: Tensor) -> int:
     return output.shape[-2] * output.shape[-1]
 
 
-_LOSSES: dict[str, tuple[type[Any], Callable[[Any], PointLoss], str]] = {
-    "mse": (MseConfig, lambda config: MapLoss(mse, config.scale), "none"),
-    "cross_entropy": (
-        CrossEntropyConfig,
-        lambda config: MapLoss(cross_entropy, config.scale),
-        "softmax",
+def _activation(wanted: str) -> Callable[[Codec], str | None]:
+    def problem(codec: Codec) -> str | None:
+        if codec.activation == wanted:
+            return None
+        return f"the codec's activation to be '{wanted}', found '{codec.activation}'"
+
+    return problem
+
+
+def _needs_vectors(codec: Codec) -> str | None:
+    if codec.activation == "none" and codec.distributions(torch.zeros(0, 1, *codec.heatmap_size)):
+        return None
+    return "maps or vectors of activation 'none'"
+
+
+def _needs_integral(codec: Codec) -> str | None:
+    return None if isinstance(codec, IntegralCodec) else "the codec 'integral'"
+
+
+def _needs_numbers(codec: Codec) -> str | None:
+    return None if isinstance(codec, RegressionCodec) else "the codec 'regression'"
+
+
+def _needs_spread(codec: Codec) -> str | None:
+    has_spread = isinstance(codec, RegressionCodec) and codec.config.spread
+    return None if has_spread else "the codec 'regression' with spread: true"
+
+
+class _Entry(NamedTuple):
+    config: type[Any]
+    build: Callable[[Any], PointLoss]
+    refuse: Callable[[Codec], str | None]
+
+
+_LOSSES: dict[str, _Entry] = {
+    "mse": _Entry(MseConfig, lambda c: MapLoss(mse, c.scale), _activation("none")),
+    "cross_entropy": _Entry(
+        CrossEntropyConfig, lambda c: MapLoss(cross_entropy, c.scale), _activation("softmax")
     ),
+    "kl": _Entry(KlConfig, lambda c: MapLoss(partial(kl, beta=c.beta), c.scale), _needs_vectors),
+    "integral": _Entry(IntegralLossConfig, IntegralLoss, _needs_integral),
+    "l1": _Entry(L1Config, L1Loss, _needs_numbers),
+    "rle": _Entry(RleConfig, RleLoss, _needs_spread),
 }

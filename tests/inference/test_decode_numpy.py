@@ -19,6 +19,10 @@ CODECS = [
     {"kind": "udp", "activation": "softmax", "smoothing": 1.2},
     {"kind": "simcc"},
     {"kind": "simcc", "activation": "softmax"},
+    {"kind": "integral"},
+    {"kind": "integral", "warp": "plain", "sigma": 1.0},
+    {"kind": "regression"},
+    {"kind": "regression", "spread": True},
     {"kind": "udp_combined"},
     {"kind": "udp_combined", "follows": "1.x"},
 ]  # fmt: skip
