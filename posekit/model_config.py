@@ -55,6 +55,7 @@ class FreezeConfig(Strict):
             the stem: set both for it.)
         heads: names of heads, or True for all.
         batch_norm: all batch norms keep their statistics; their weights still train.
+        embedding: the embedding head of keypoint prototypes.
     """
 
     backbone: bool = False
@@ -64,6 +65,20 @@ class FreezeConfig(Strict):
     ffn: bool = False
     heads: bool | tuple[str, ...] = False
     batch_norm: bool = False
+    embedding: bool = False
+
+
+class Phase(Strict):
+    """What rests from a time on, beside what is frozen for the whole run.
+
+    Attributes:
+        start: in the unit of the schedule's milestones: epochs if the run's length is in epochs,
+            else steps. A phase ends where the next one starts.
+        freeze: parts that rest in it.
+    """
+
+    start: float = Field(0.0, ge=0)
+    freeze: FreezeConfig = FreezeConfig()
 
 
 class BackboneConfig(Strict):

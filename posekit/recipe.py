@@ -13,7 +13,8 @@ from posekit.augmentation import AugmentationConfig
 from posekit.catalog import find, read_with_extends
 from posekit.config import Strict, apply_overrides, validate
 from posekit.errors import ConfigError
-from posekit.model_config import BackboneConfig, FreezeConfig
+from posekit.model_config import BackboneConfig, FreezeConfig, Phase
+from posekit.prototype_config import PosebhConfig
 from posekit.published import Published, SourceFile
 from posekit.transfer_config import DistillationConfig, PretrainingConfig
 
@@ -212,6 +213,8 @@ class Recipe(Strict):
         published: reported results that `posekit reproduce` compares with.
         sources: files that the run needs besides the datasets, and where they are to be had.
         freeze: parts of the model that do not train.
+        phases: parts that rest for a time, in the order of their starts.
+        posebh: keypoint prototypes shared by all heads, and self-supervision by them.
         distillation: what to learn from a trained model, if anything.
         pretraining: settings of `posekit pretrain`; MAE's if left out.
         data_root: folder that holds the datasets' folders.
@@ -225,6 +228,8 @@ class Recipe(Strict):
     published: dict[str, Published] = Field(default_factory=dict)
     sources: dict[str, SourceFile] = Field(default_factory=dict)
     freeze: FreezeConfig = FreezeConfig()
+    phases: tuple[Phase, ...] = ()
+    posebh: PosebhConfig | None = None
     data_root: str = "data"
     out: str = ""
     data: Data = Data()

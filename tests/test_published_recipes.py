@@ -26,7 +26,7 @@ def test_every_published_configuration_has_a_recipe():
     wanted = {f"vitpose_{size}_coco{kind}" for size in SIZES for kind in ("", "_simple")}
     wanted |= {f"vitpose_{size}_multi" for size in SIZES[1:]}
     wanted |= {f"vitpose_{size}_multi_crowdpose" for size in SIZES[1:]}
-    wanted |= {f"vitpose_plus_{size}" for size in SIZES}
+    wanted |= {f"vitpose_plus_{size}" for size in SIZES} | {"posebh_base", "posebh_huge"}
     assert wanted <= set(PUBLISHED)
 
 
@@ -52,6 +52,14 @@ def test_hyper_parameters_are_those_of_the_official_configs(name):
         total = 1024 if joint else 512
         assert (recipe.training.batch_total, recipe.training.batch_size) == (total, total // 8)
         assert recipe.optimizer.lr == (1e-3 if joint else 5e-4)
+    else:
+        assert (recipe.training.epochs, schedule.milestones) == (100, (50, 90))
+        assert (recipe.training.batch_total, recipe.training.precision) == (512, "fp16")
+        assert recipe.optimizer.lr == 1e-3
+        assert [phase.start for phase in recipe.phases] == [0, 50, 90]
+        assert recipe.posebh.update_until == recipe.posebh.self_from == 50
+        shape = (recipe.posebh.per_keypoint, recipe.posebh.width, recipe.posebh.momentum)
+        assert shape == (3, 64, 0.999)
     for head in recipe.heads.values():
         is_udp = head.dataset in {"coco", "mpii"}
         assert head.head.endswith("_udp" if is_udp else "_msra")

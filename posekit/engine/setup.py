@@ -69,7 +69,11 @@ def build_run_model(recipe: Recipe, heads: dict[str, HeadSetup]) -> PoseModel:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed)
-        model = build_model(recipe.backbone, {name: head.spec for name, head in heads.items()})
+        model = build_model(
+            recipe.backbone,
+            {name: head.spec for name, head in heads.items()},
+            recipe.posebh.space if recipe.posebh else None,
+        )
     if recipe.training.init:
         load_into(model, recipe.training.init)
     freeze(model, recipe.freeze)

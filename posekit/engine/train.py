@@ -27,6 +27,7 @@ from posekit.models.knowledge import attach_token, load_token, save_token
 from posekit.recipe import Recipe, load_recipe
 from posekit.training.events import HeadResult, Listener, Silent
 from posekit.training.loop import Evaluate, Trainer, TrainingSet, build_accelerator
+from posekit.training.prototypes import PrototypeLearning
 from posekit.training.run_folder import RunFolder
 from posekit.training.schedule import run_length
 from posekit.training.step import ExtraLoss
@@ -225,6 +226,10 @@ class _Run:
                     self.recipe, self.model, self.teacher, losses, self.instances, processes
                 ),
             )
+        if self.recipe.posebh is not None:
+            _, unit = run_length(self.recipe, self.instances, self.accelerator.num_processes)
+            space = PrototypeLearning(self.model, self.recipe.posebh, losses, unit)
+            extras += (space,)
         data = TrainingSet(self.loader.batches, self.instances, losses, extras)
         return Trainer(
             self.recipe, self.model, data, self.accelerator, self.listener, folder, evaluate

@@ -19,13 +19,17 @@ from posekit.models.experts import expert_names
 from posekit.models.lora import add_adapters
 from posekit.models.pose_model import HeadSpec, PoseHead, PoseModel
 from posekit.models.pretrained import load_pretrained
+from posekit.models.prototypes import PrototypeSpace
 from posekit.models.vit import KnowledgeToken, ViTBackbone
+from posekit.prototype_config import PrototypeConfig
 
 _HEAD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+-]*\Z")
 
 
 def build_model(
-    backbone: BackboneConfig | Mapping[str, Any], heads: Mapping[str, HeadSpec]
+    backbone: BackboneConfig | Mapping[str, Any],
+    heads: Mapping[str, HeadSpec],
+    prototypes: PrototypeConfig | Mapping[str, Any] | None = None,
 ) -> PoseModel:
     """Build a model with random (or timm's pretrained) backbone weights and fresh heads.
 
@@ -33,6 +37,7 @@ def build_model(
         backbone: the settings, typed or as a mapping.
         heads: name -> spec. The position table is made for the backbone's input_size, by default
             the first head's, and resized for the others while running.
+        prototypes: settings of keypoint prototypes; none if left out.
 
     Raises:
         ConfigError: no heads, a name that cannot be a head's, an unknown backbone, decoder or
@@ -73,6 +78,7 @@ def build_model(
         mean=mean,
         std=std,
         backbone_config=plain,
+        prototypes=None if prototypes is None else _prototypes(prototypes, net, built),
     )
 
 
@@ -89,6 +95,26 @@ def build_head(name: str, spec: HeadSpec, backbone: Backbone) -> PoseHead:
         f"{where}, decoder",
     )
     return PoseHead(spec, codec, decoder)
+
+
+def _prototypes(
+    prototypes: PrototypeConfig | Mapping[str, Any], net: Backbone, heads: Mapping[str, PoseHead]
+) -> PrototypeSpace:
+    config = prototypes
+    if not isinstance(config, PrototypeConfig):
+        config = validate(PrototypeConfig, dict(config), "prototypes")
+    for name, head in heads.items():
+        rows, columns = net.map_size(head.input_size)
+        reached = (rows * 2**config.layers, columns * 2**config.layers)
+        if head.codec.channels_per_keypoint != 1 or reached != tuple(head.codec.heatmap_size):
+            maps, size = head.codec.channels_per_keypoint, head.codec.heatmap_size
+            raise ConfigError(
+                f"posebh: the prototypes give head '{name}' one map of {reached[0]}x{reached[1]} "
+                f"(h x w) a keypoint, its codec expects {maps} of {size[0]}x{size[1]}; take "
+                "another codec, or change posebh.layers"
+            )
+    keypoints = {name: len(head.schema) for name, head in heads.items()}
+    return PrototypeSpace(config, net.channels, keypoints)
 
 
 def check_head_name(name: str) -> None:

@@ -75,8 +75,9 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> PoseMode
             f"{path}: a pre-trained backbone without heads; start a run from it with "
             "training.init=FILE"
         )
+    prototypes = description["model"].get("prototypes")
     try:
-        model = restore_model(backbone, heads, state, copy=False)
+        model = restore_model(backbone, heads, state, copy=False, prototypes=prototypes)
     except (ConfigError, RuntimeError) as error:
         reason = str(error).splitlines()
         raise CheckpointError(
@@ -88,7 +89,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> PoseMode
 def load_into(
     model: PoseModel, path: str | Path, heads: Sequence[str] | None = None
 ) -> tuple[str, ...]:
-    """Load a checkpoint's backbone and the heads that both have into a model.
+    """Load a checkpoint's backbone and the heads (and prototypes) that both have into a model.
 
     The position table is resized if the two were built for different input sizes.
 
@@ -113,6 +114,9 @@ def load_into(
             raise CheckpointError(f"{path}: {where} has no head '{name}'")
         check_schema(path, name, stored[name].schema, model.head(name).schema)
     prefixes = ("backbone.", *(f"heads.{name}." for name in wanted))
+    if model.prototypes is not None and "prototypes" in description["model"]:
+        names = [f"prototypes.vectors.{name}." for name in wanted]
+        prefixes = (*prefixes, "prototypes.embed.", *names)
     chosen = {name: tensor for name, tensor in state.items() if name.startswith(prefixes)}
     own = {name: t for name, t in model.state_dict().items() if name.startswith(prefixes)}
     _resize_positions(model, backbone, chosen)

@@ -17,7 +17,7 @@ from posekit.models.files import atomic_file
 from posekit.models.ledger import Action, Ledger
 from posekit.models.pose_model import PoseModel
 from posekit.models.stems import PatchStem
-from posekit.models.surgery import drop_heads, merge_adapters, single_head
+from posekit.models.surgery import drop_heads, merge_adapters, single_head, without_prototypes
 from posekit.models.vit import PoseViT, resize_positions
 
 _TRANSFORMERS_WIDTH = 256
@@ -48,6 +48,9 @@ def export_official(model: PoseModel, path: str | Path) -> Ledger:
     ledger = Ledger("the model")
     state: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
+        if name.startswith("prototypes."):
+            ledger.leave(name, "ViTPose has no keypoint prototypes")
+            continue
         target = _official_name(name, model.head_names)
         value, action = _for_input_of(model, model.head_names[0], name, tensor)
         state[target] = value.contiguous()
@@ -80,7 +83,7 @@ def export_transformers(
     name = _only_head(model, head)
     others = [other for other in model.head_names if other != name]
     if keep_experts and model.expert_of:
-        chosen = drop_heads(model, others, keep_experts=True)
+        chosen = without_prototypes(drop_heads(model, others, keep_experts=True))
     else:
         chosen = single_head(model, name)
     _check_plain_vitpose(chosen)
@@ -89,6 +92,8 @@ def export_transformers(
     for key in model.state_dict():
         if key.startswith(tuple(f"heads.{other}." for other in others)):
             ledger.leave(key, "a folder of transformers holds one head")
+        elif key.startswith("prototypes."):
+            ledger.leave(key, "transformers has no keypoint prototypes")
     state = _transformers_state(chosen, name, ledger)
     path = Path(folder)
     with atomic_file(path / "model.safetensors") as temporary:

@@ -50,6 +50,10 @@ def _modules(model: PoseModel, config: FreezeConfig) -> Iterator[nn.Module]:
     yield from _parts_of_blocks(model, config)
     for name in _head_names(model, config):
         yield model.heads[name]
+    if config.embedding:
+        if model.prototypes is None:
+            raise ConfigError("freeze.embedding: the model has no prototypes; set posebh")
+        yield model.prototypes.embed
 
 
 def _parts_of_blocks(model: PoseModel, config: FreezeConfig) -> Iterator[nn.Module]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from posekit.codecs.base import Codec
 from posekit.models.base import Backbone
 from posekit.models.experts import Routes
+from posekit.models.prototypes import PrototypeSpace
 from posekit.schema import KeypointSchema
 
 Groups = Sequence[tuple[str, slice]]
@@ -78,11 +79,15 @@ class ModelDescription:
 
     backbone: Mapping[str, Any]
     heads: Mapping[str, HeadSpec] = field(default_factory=dict)
+    prototypes: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain values for a checkpoint's header."""
         heads = {name: spec.to_dict() for name, spec in self.heads.items()}
-        return {"backbone": dict(self.backbone), "heads": heads}
+        plain: dict[str, Any] = {"backbone": dict(self.backbone), "heads": heads}
+        if self.prototypes is not None:
+            plain["prototypes"] = dict(self.prototypes)
+        return plain
 
 
 class PoseModel(nn.Module):
@@ -94,6 +99,7 @@ class PoseModel(nn.Module):
         expert_of: head -> number of its expert; empty if the backbone has no experts.
         mean, std: normalisation of RGB in 0..1.
         backbone_config: the backbone's settings as plain values, for the checkpoint.
+        prototypes: an embedding with prototypes of all heads' keypoints, if the model has one.
 
     Attributes:
         resting: modules that stay in evaluation mode while the model trains (frozen ones).
@@ -111,10 +117,12 @@ class PoseModel(nn.Module):
         mean: Sequence[float],
         std: Sequence[float],
         backbone_config: Mapping[str, Any],
+        prototypes: PrototypeSpace | None = None,
     ):
         super().__init__()
         self.backbone = backbone
         self.heads = nn.ModuleDict(dict(heads))
+        self.prototypes = prototypes
         self.expert_of = dict(expert_of)
         self.backbone_config = dict(backbone_config)
         self.resting: list[nn.Module] = []
@@ -143,9 +151,23 @@ class PoseModel(nn.Module):
 
     def describe(self) -> ModelDescription:
         """Give what build_model needs to make this model again."""
-        return ModelDescription(
-            self.backbone_config, {name: self.head(name).spec for name in self.heads}
-        )
+        specs = {name: self.head(name).spec for name in self.heads}
+        return ModelDescription(self.backbone_config, specs, self.prototype_config)
+
+    @property
+    def prototype_config(self) -> dict[str, Any] | None:
+        """The settings of the prototypes as plain values; None without any."""
+        return None if self.prototypes is None else self.prototypes.config.model_dump(mode="json")
+
+    def prototype_maps(self, features: Tensor, head: str) -> Tensor:
+        """Give a head's heatmaps by its prototypes, (n, K, H, W), for features (n, D, h, w).
+
+        Raises:
+            ValueError: the model has no prototypes.
+        """
+        if self.prototypes is None:
+            raise ValueError("this model has no prototypes; it was not trained with any")
+        return self.prototypes.maps(self.prototypes.embedding(features), head)
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
         """Give the layer of a parameter's name for timm's layer-wise decay (timm's interface)."""

@@ -25,6 +25,7 @@ def restore_model(
     heads: Mapping[str, HeadSpec],
     state: Mapping[str, Tensor],
     copy: bool = True,
+    prototypes: Mapping[str, Any] | None = None,
 ) -> PoseModel:
     """Build a model around existing tensors, without spending time on random ones.
 
@@ -33,6 +34,7 @@ def restore_model(
         heads: name -> spec.
         state: all tensors of the model.
         copy: copy the tensors; without, the model changes them when it trains.
+        prototypes: settings of keypoint prototypes, if there are any.
 
     Raises:
         ConfigError: the settings are wrong.
@@ -41,10 +43,10 @@ def restore_model(
     settings = {**backbone, "pretrained": False}
     state = {name: tensor.clone() if copy else tensor for name, tensor in state.items()}
     with torch.device("meta"):
-        model = build_model(settings, heads)
+        model = build_model(settings, heads, prototypes)
     model.load_state_dict(state, strict=True, assign=True)
     if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
-        model = build_model(settings, heads)
+        model = build_model(settings, heads, prototypes)
         model.load_state_dict(state, strict=True, assign=True)
     return model
 
@@ -52,7 +54,8 @@ def restore_model(
 def single_head(model: PoseModel, name: str) -> PoseModel:
     """Give a plain model with one head; expert and adapters, if any, are folded in.
 
-    The output equals the joint model's up to rounding.
+    The output equals the joint model's up to rounding. Prototypes, which the head does not need,
+    stay behind.
     """
     _check_has(model, name)
     model = merge_adapters(model)
@@ -78,6 +81,10 @@ def drop_heads(model: PoseModel, names: Iterable[str], keep_experts: bool = Fals
     if not kept:
         raise ConfigError("a model needs at least one head, so not all can be dropped")
     state = _only_heads(model, kept)
+    if model.prototypes is not None:
+        keys = [f"prototypes.vectors.{name}." for name in kept]
+        chosen = ("prototypes.embed.", *keys)
+        state |= {key: t for key, t in model.state_dict().items() if key.startswith(chosen)}
     backbone = dict(model.backbone_config)
     if model.expert_of:
         experts = model.backbone.experts
@@ -86,7 +93,8 @@ def drop_heads(model: PoseModel, names: Iterable[str], keep_experts: bool = Fals
         state = _renumber(state, {old: new for new, old in enumerate(used)})
         share = {name: experts[model.expert_of[name]] for name in kept}
         backbone["experts"] = _experts(backbone, [experts[i] for i in used], share)
-    return restore_model(backbone, {name: model.head(name).spec for name in kept}, state)
+    specs = {name: model.head(name).spec for name in kept}
+    return restore_model(backbone, specs, state, prototypes=model.prototype_config)
 
 
 def rename_head(model: PoseModel, old: str, new: str) -> PoseModel:
@@ -101,7 +109,7 @@ def rename_head(model: PoseModel, old: str, new: str) -> PoseModel:
         share = {names[name]: experts[i] for name, i in model.expert_of.items()}
         backbone["experts"] = _experts(backbone, experts, share)
     heads = {names[name]: model.head(name).spec for name in model.head_names}
-    return restore_model(backbone, heads, state)
+    return restore_model(backbone, heads, state, prototypes=model.prototype_config)
 
 
 def add_head(
@@ -131,15 +139,19 @@ def add_head(
             experts.append(share[name])
         backbone["experts"] = _experts(backbone, experts, share)
     specs = {head: model.head(head).spec for head in model.head_names}
-    fresh = build_model({**backbone, "pretrained": False}, {**specs, name: spec})
-    prefix = f"heads.{name}."
-    state |= {key: t for key, t in fresh.state_dict().items() if key.startswith(prefix)}
+    fresh = build_model(
+        {**backbone, "pretrained": False}, {**specs, name: spec}, model.prototype_config
+    )
+    own = (f"heads.{name}.", f"prototypes.vectors.{name}.")
+    state |= {key: t for key, t in fresh.state_dict().items() if key.startswith(own)}
     fresh.load_state_dict(state)
     return fresh
 
 
 def merge_models(first: PoseModel, second: PoseModel) -> PoseModel:
     """Give one model with the heads (and experts) of two that share a backbone.
+
+    Prototypes stay behind: those of two models are not of one space.
 
     Raises:
         ConfigError: a head stands in both, or a backbone tensor other than the experts differs.
@@ -149,7 +161,7 @@ def merge_models(first: PoseModel, second: PoseModel) -> PoseModel:
         raise ConfigError(f"both models have a head '{sorted(both)[0]}'; rename one first")
     if bool(first.expert_of) != bool(second.expert_of):
         raise ConfigError("one model has experts and the other has none, they cannot be merged")
-    state, other = dict(first.state_dict()), second.state_dict()
+    state, other = _only_heads(first, first.head_names), second.state_dict()
     _check_same_backbone(state, other)
     backbone = dict(first.backbone_config)
     if first.expert_of:
@@ -168,6 +180,14 @@ def merge_models(first: PoseModel, second: PoseModel) -> PoseModel:
     return restore_model(backbone, heads, state)
 
 
+def without_prototypes(model: PoseModel) -> PoseModel:
+    """Give a model without keypoint prototypes and their embedding head; without any, the model."""
+    if model.prototypes is None:
+        return model
+    heads = {name: model.head(name).spec for name in model.head_names}
+    return restore_model(model.backbone_config, heads, _only_heads(model, model.head_names))
+
+
 def merge_adapters(model: PoseModel) -> PoseModel:
     """Give a model whose low-rank adapters are added into the weights; without any, the model."""
     layers = {name: m for name, m in model.named_modules() if isinstance(m, LoraLinear)}
@@ -176,7 +196,8 @@ def merge_adapters(model: PoseModel) -> PoseModel:
     state = {name: t for name, t in model.state_dict().items() if not is_adapter(name)}
     state |= {f"{name}.weight": layer.merged() for name, layer in layers.items()}
     heads = {name: model.head(name).spec for name in model.head_names}
-    return restore_model({**model.backbone_config, "lora": None}, heads, state)
+    backbone = {**model.backbone_config, "lora": None}
+    return restore_model(backbone, heads, state, prototypes=model.prototype_config)
 
 
 def _fold(state: State, expert: int) -> State:
@@ -217,8 +238,11 @@ def _only_heads(model: PoseModel, names: Iterable[str]) -> State:
 
 
 def _renamed(key: str, old: str, new: str) -> str:
-    prefix = f"heads.{old}."
-    return f"heads.{new}.{key.removeprefix(prefix)}" if key.startswith(prefix) else key
+    for place in ("heads", "prototypes.vectors"):
+        prefix = f"{place}.{old}."
+        if key.startswith(prefix):
+            return f"{place}.{new}.{key.removeprefix(prefix)}"
+    return key
 
 
 def _experts(

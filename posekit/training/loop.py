@@ -25,6 +25,7 @@ from posekit.training.host_memory import keep_freed_memory
 from posekit.training.losses import PointLoss
 from posekit.training.objective import Objective, Terms
 from posekit.training.optimizer import build_optimizer
+from posekit.training.phases import Phases
 from posekit.training.run_folder import RunFolder
 from posekit.training.schedule import build_scheduler, run_length
 from posekit.training.signals import StopRequest
@@ -130,6 +131,7 @@ class Trainer:
             if training.ema_decay
             else None
         )
+        self.phases = Phases(self.model, recipe.phases, unit)
         self.module, self.prepared = accelerator.prepare(self.objective, self.optimizer)
         self.step = 0
         self.best: dict[str, float] = {}
@@ -170,6 +172,7 @@ class Trainer:
 
     def train_step(self, batches: Sequence[Batch]) -> Terms:
         """Do one optimizer step on the micro-batches; gives each head's loss terms."""
+        self.phases.apply(self.step)
         self.module.train()
         self.scheduler.step_update(self.step)
         for batch in batches:

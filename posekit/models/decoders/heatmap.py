@@ -27,6 +27,19 @@ class ClassicConfig(DecoderConfig):
         return ClassicDecoder(in_channels, out_channels, widths)
 
 
+def transposed_layers(in_channels: int, channels: Sequence[int]) -> list[nn.Module]:
+    """Give transposed 4x4 convolutions that double the map, each with batch norm and ReLU."""
+    layers: list[nn.Module] = []
+    for width in channels:
+        layers += [
+            nn.ConvTranspose2d(in_channels, width, 4, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        ]
+        in_channels = width
+    return layers
+
+
 class ClassicDecoder(nn.Module):
     """Transposed convolutions with batch norm and ReLU, then a 1x1 convolution.
 
@@ -38,16 +51,9 @@ class ClassicDecoder(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, channels: Sequence[int]):
         super().__init__()
-        layers: list[nn.Module] = []
-        for width in channels:
-            layers += [
-                nn.ConvTranspose2d(in_channels, width, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(inplace=True),
-            ]
-            in_channels = width
-        self.deconv_layers = nn.Sequential(*layers)
-        self.final_layer = nn.Conv2d(in_channels, out_channels, 1)
+        self.deconv_layers = nn.Sequential(*transposed_layers(in_channels, channels))
+        last = channels[-1] if channels else in_channels
+        self.final_layer = nn.Conv2d(last, out_channels, 1)
         init_convolutions(self)
 
     def forward(self, features: Tensor) -> Tensor:
