@@ -50,14 +50,7 @@ class OksProblem:
 
     def of_keypoints(self, columns: slice) -> OksProblem:
         """Give the same problem for some keypoints; who has none of them labelled is ignored."""
-        labelled = self.truth.labelled[:, columns]
-        truth = replace(
-            self.truth,
-            keypoints=self.truth.keypoints[:, columns],
-            labelled=labelled,
-            is_ignored=self.truth.is_crowd | ~labelled.any(axis=1),
-        )
-        found = replace(self.found, keypoints=self.found.keypoints[:, columns])
+        truth, found = self.truth.of_keypoints(columns), self.found.of_keypoints(columns)
         return replace(self, truth=truth, found=found, sigmas=self.sigmas[columns])
 
     def of_images(self, chosen: np.ndarray) -> OksProblem:
@@ -103,7 +96,7 @@ def evaluate_crowdpose(
     index = _crowd_index(truth, problem.images, protocol)
     easy, hard = index < protocol.easy_below, ~(index < protocol.hard_from)
     for name, chosen in {"AP(E)": easy, "AP(M)": ~easy & ~hard, "AP(H)": hard}.items():
-        part, _ = solve(problem.of_images(chosen), protocol)
+        part = _of_images(problem, matches, chosen, protocol)
         metrics[name] = round(float(np.mean(part.precision[..., 0])), 4)
     return _scores(problem, matches, metrics, schema, protocol)
 
@@ -151,6 +144,17 @@ def solve(problem: OksProblem, protocol: OksProtocol) -> tuple[OksResult, Matche
     else:
         result = oks_engine.accumulate(truth, found, matches, len(problem.categories))
     return result, matches
+
+
+def _of_images(
+    problem: OksProblem, matches: Matches, chosen: np.ndarray, protocol: OksProtocol
+) -> OksResult:
+    """Give the result over some images; matching goes image by image, so it is not done again."""
+    if protocol.engine == "pycocotools":
+        return solve(problem.of_images(chosen), protocol)[0]
+    return oks_engine.accumulate(
+        problem.truth, problem.found, matches, len(problem.categories), chosen
+    )
 
 
 def prepare(

@@ -37,6 +37,16 @@ class OksTruth:
         """Give the chosen rows."""
         return replace(self, **{name: value[rows] for name, value in vars(self).items()})
 
+    def of_keypoints(self, columns: slice) -> OksTruth:
+        """Give the truth of some keypoints; who has none of them labelled is ignored."""
+        labelled = self.labelled[:, columns]
+        return replace(
+            self,
+            keypoints=self.keypoints[:, columns],
+            labelled=labelled,
+            is_ignored=self.is_crowd | ~labelled.any(axis=1),
+        )
+
 
 @dataclass(frozen=True)
 class OksDetections:
@@ -51,6 +61,10 @@ class OksDetections:
     def take(self, rows: np.ndarray) -> OksDetections:
         """Give the chosen rows."""
         return replace(self, **{name: value[rows] for name, value in vars(self).items()})
+
+    def of_keypoints(self, columns: slice) -> OksDetections:
+        """Give the detections of some keypoints."""
+        return replace(self, keypoints=self.keypoints[:, columns])
 
 
 @dataclass(frozen=True)
@@ -144,17 +158,27 @@ def match(
 
 
 def accumulate(
-    truth: OksTruth, found: OksDetections, matches: Matches, num_categories: int
+    truth: OksTruth,
+    found: OksDetections,
+    matches: Matches,
+    num_categories: int,
+    images: np.ndarray | None = None,
 ) -> OksResult:
-    """Turn matches into precision at 101 recalls and the highest recall."""
+    """Turn matches into precision at 101 recalls and the highest recall.
+
+    Args:
+        images: bool (M,), the images that count; all if left out.
+    """
     ranges, thresholds = len(AREA_RANGES), len(THRESHOLDS)
     precision = -np.ones((thresholds, len(RECALLS), num_categories, ranges))
     recall = -np.ones((thresholds, num_categories, ranges))
     category = found.category[matches.rows]
+    counted = np.ones(len(category), bool) if images is None else images[found.image[matches.rows]]
+    expectable = np.ones(len(truth.image), bool) if images is None else images[truth.image]
     for c in range(num_categories):
-        columns = np.flatnonzero(category == c)
+        columns = np.flatnonzero((category == c) & counted)
         columns = columns[np.argsort(-found.score[matches.rows[columns]], kind="stable")]
-        of_category = truth.category == c
+        of_category = (truth.category == c) & expectable
         for a in range(ranges):
             expected = int(np.count_nonzero(of_category & ~matches.truth_is_ignored[a]))
             if expected == 0:

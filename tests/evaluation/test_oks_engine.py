@@ -82,6 +82,19 @@ def test_precision_and_recall_equal_pycocotools_to_the_last_bit(
     np.testing.assert_array_equal(found.recall, expected.recall)
 
 
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10**6), images=st.integers(1, 6))
+def test_the_numbers_of_some_images_equal_those_of_a_problem_with_only_them(seed, images):
+    truth, found, sigmas = draw_problem(seed, images, 4, 12, 2)
+    chosen = np.random.default_rng(seed).random(images) < 0.5
+    matches = oks_engine.match(truth, found, sigmas)
+    result = oks_engine.accumulate(truth, found, matches, 2, chosen)
+    rows, detections = (np.flatnonzero(chosen[part.image]) for part in (truth, found))
+    alone, _ = both(truth.take(rows), found.take(detections), sigmas, 2)
+    np.testing.assert_array_equal(result.precision, alone.precision)
+    np.testing.assert_array_equal(result.recall, alone.recall)
+
+
 def test_xtcocotools_runs_on_the_other_mask_extension_and_agrees():
     problem = draw_problem(3, 4, 5, 10, 2)
     try:
