@@ -65,8 +65,8 @@ class Predictions:
                 f"'{schema.name}' has {len(schema)}; are they of another head or dataset?"
             )
         for name in ("keypoints", "scores", "box_scores"):
-            values = getattr(self, name).reshape(len(self), -1)
-            bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+            finite = np.isfinite(getattr(self, name))
+            bad = np.flatnonzero(~finite.all(axis=tuple(range(1, finite.ndim))))
             if bad.size:
                 raise PredictionError(
                     f"prediction {bad[0]} (instance id {show_id(self.instance_id[bad[0]])}): field "

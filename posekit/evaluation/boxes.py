@@ -106,4 +106,10 @@ def _record(record: Any, position: int, file: Path) -> dict[str, Any]:
             f"{file}, record {position}: found bbox {box!r}, score {record['score']!r}, expected "
             "four finite numbers and one"
         )
+    category = record.get("category_id", 1)
+    if not isinstance(category, int):
+        raise PredictionError(
+            f"{file}, record {position}: field 'category_id': found {category!r}, expected a whole "
+            "number"
+        )
     return record

@@ -19,6 +19,7 @@ from posekit.evaluation.submission import _PART_FIELDS
 from posekit.schema import KeypointSchema
 
 _XY, _XYS = 2, 3
+_LARGEST, _TOO_LARGE = 2**63, 2**1023
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,11 @@ class _Reader:
         box = data.get("bbox")
         return {
             "image_id": self._image(data, position),
-            "instance_id": data.get("id", position),
-            "category_id": data.get("category_id", self.default_category),
+            "instance_id": self._identifier(data, "id", position, position, may_be_text=True),
+            "category_id": self._identifier(data, "category_id", position, self.default_category),
             "points": self._points(data, position),
-            "box": self._numbers(data, "bbox", position, 4) if box is not None else None,
-            "box_score": self._number(data, "score" if is_final else "bbox_score", position, 1.0),
+            "box": self._box(data, position) if box is not None else None,
+            "box_score": self._score(data, position, is_final),
             "area": self._area(data, position),
         }
 
@@ -121,17 +122,16 @@ class _Reader:
     def _points(self, data: Mapping[str, Any], position: int) -> list[list[float]]:
         if "keypoints" not in data:
             self._fail(position, f"field 'keypoints' is missing{nearest('keypoints', data)}")
-        values = data["keypoints"]
-        parts = [f for f in _PART_FIELDS.values() if f != "keypoints" and f in data]
-        if parts and isinstance(values, list):
-            values = values + [v for part in parts for v in data[part]]
+        values: list[Any] = []
+        for name in ["keypoints", *(f for f in _PART_FIELDS.values() if f != "keypoints")]:
+            if name not in data:
+                continue
+            if not isinstance(data[name], list):
+                self._fail(position, f"field '{name}': found {data[name]!r}, expected a list")
+            values += data[name]
         num = len(self.schema)
-        if not isinstance(values, list):
-            self._fail(position, f"field 'keypoints': found {values!r}, expected a list")
         if values and isinstance(values[0], list):
-            if len(values) != num or {len(v) for v in values} - {_XY, _XYS}:
-                self._wrong_length(position, f"{len(values)} points")
-            rows = [[*v, 1.0] if len(v) == _XY else list(v) for v in values]
+            rows = self._nested(values, position)
         else:
             if len(values) != num * _XYS:
                 self._wrong_length(position, f"{len(values)} numbers")
@@ -146,6 +146,18 @@ class _Reader:
                     )
         return rows
 
+    def _nested(self, values: list[Any], position: int) -> list[list[Any]]:
+        if len(values) != len(self.schema):
+            self._wrong_length(position, f"{len(values)} points")
+        for k, value in enumerate(values):
+            if not isinstance(value, list) or len(value) not in {_XY, _XYS}:
+                self._fail(
+                    position,
+                    f"field 'keypoints': keypoint {k} ({self.schema.keypoints[k]}) is {value!r}, "
+                    "expected [x, y, score]",
+                )
+        return [[*v, 1.0] if len(v) == _XY else list(v) for v in values]
+
     def _wrong_length(self, position: int, found: str) -> NoReturn:
         num = len(self.schema)
         self._fail(
@@ -159,6 +171,42 @@ class _Reader:
         if not isinstance(values, list) or len(values) != size or not all(map(_is_number, values)):
             self._fail(position, f"field '{key}': found {values!r}, expected {size} finite numbers")
         return values
+
+    def _box(self, data: Mapping[str, Any], position: int) -> list[float]:
+        box = self._numbers(data, "bbox", position, 4)
+        if min(box[2:]) < 0:
+            self._fail(
+                position,
+                f"field 'bbox': found {box!r}, expected x, y, width and height, no negative sizes",
+            )
+        return box
+
+    def _score(self, data: Mapping[str, Any], position: int, is_final: bool) -> float:
+        if is_final and "score" not in data:
+            self._fail(
+                position,
+                f"field 'score' is missing{nearest('score', data)}; the first record has one, so "
+                "this is a results file",
+            )
+        return self._number(data, "score" if is_final else "bbox_score", position, 1.0)
+
+    def _identifier(
+        self,
+        data: Mapping[str, Any],
+        key: str,
+        position: int,
+        default: int,
+        *,
+        may_be_text: bool = False,
+    ) -> int | str:
+        value = data.get(key, default)
+        if may_be_text and isinstance(value, str):
+            return value
+        whole = _is_number(value) and float(value).is_integer() and abs(value) < _LARGEST
+        if not whole:
+            kind = "a whole number or text" if may_be_text else "a whole number"
+            self._fail(position, f"field '{key}': found {value!r}, expected {kind}")
+        return int(value)
 
     def _number(self, data: Mapping[str, Any], key: str, position: int, default: float) -> float:
         value = data.get(key, default)
@@ -206,7 +254,10 @@ def _mapping(record: Any, file: Path, position: int) -> Mapping[str, Any]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Tell whether a value is a number that float64 can hold, infinity and NaN excepted."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return abs(value) < _TOO_LARGE if isinstance(value, int) else math.isfinite(value)
 
 
 def _extent(points: np.ndarray) -> list[float]:

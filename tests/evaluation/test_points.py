@@ -125,6 +125,45 @@ def test_epe_and_rmse_are_the_mean_distance():
     assert 0 < found["mAP"] <= 1
 
 
+def test_deeplabcuts_map_and_mar_equal_a_slow_writing_of_its_protocol():
+    """OKS with one sigma of 0.1, s^2 the area of the labelled keypoints' box; AP by every recall.
+
+    Written from the protocol's words, animal by animal, threshold by threshold.
+    """
+    truth, predictions, schema = problem(6, count=30)
+    rng = np.random.default_rng(6)
+    true = exact_points(truth.keypoints)
+    moved = true + rng.normal(size=true.shape) * rng.choice([2, 12, 40], (30, 1, 1))
+    scores = rng.permutation(30 * NUM).reshape(30, NUM) / 120
+    predictions = replace(predictions, keypoints=moved, scores=scores)
+    similarity = []
+    for i in range(30):
+        known = [k for k in range(NUM) if truth.visibility[i, k] > 0]
+        x, y = true[i, known].T
+        area = (x.max() - x.min()) * (y.max() - y.min())
+        squared = ((predictions.keypoints[i, known] - true[i, known]) ** 2).sum(axis=1)
+        similarity.append(np.mean(np.exp(-squared / (2 * area * (2 * 0.1) ** 2))))
+    order = sorted(range(30), key=lambda i: -predictions.scores[i].mean())
+    averages, recalls = [], []
+    for threshold in np.arange(10) * 0.05 + 0.5:
+        hits = [similarity[i] >= threshold for i in order]  # one animal an image
+        precision = [sum(hits[: n + 1]) / (n + 1) for n in range(30)]
+        recall = [sum(hits[: n + 1]) / 30 for n in range(30)]
+        averages.append(
+            np.mean(
+                [
+                    max((p for p, r in zip(precision, recall, strict=True) if r >= q), default=0)
+                    for q in np.linspace(0, 1, 101)
+                ]
+            )
+        )
+        recalls.append(recall[-1])
+    found = evaluate_dlc(truth, predictions, schema, DlcProtocol()).metrics
+    assert 0.1 < found["mAP"] < 0.9
+    assert found["mAP"] == pytest.approx(np.mean(averages), abs=1e-9)
+    assert found["mAR"] == pytest.approx(np.mean(recalls), abs=1e-12)
+
+
 def test_rmse_over_confident_points_leaves_out_the_others():
     truth, predictions, schema = problem(4)
     points = exact_points(truth.keypoints)

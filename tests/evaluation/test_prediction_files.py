@@ -123,6 +123,44 @@ FAULTS = {
         lambda r: edit(r, bbox_score=None),
         r"record 2: field 'bbox_score': found None, expected a finite number",
     ),
+    "ragged": (
+        lambda r: edit(r, keypoints=[*r["keypoints"][:3], 7]),
+        r"record 2: field 'keypoints': keypoint 3 \(right_1\) is 7, expected \[x, y, score\]",
+    ),
+    "one number": (
+        lambda r: edit(r, keypoints=[*r["keypoints"][:3], [1]]),
+        r"record 2: field 'keypoints': keypoint 3 \(right_1\) is \[1\]",
+    ),
+    "no list": (
+        lambda r: edit(r, keypoints="1 2 3"),
+        r"record 2: field 'keypoints': found '1 2 3'",
+    ),
+    "half a part": (lambda r: edit(r, foot_kpts=None), r"record 2: field 'foot_kpts': found None"),
+    "infinity": (
+        lambda r: edit(r, keypoints=[[float("inf"), 1, 1], *r["keypoints"][1:]]),
+        r"record 2: field 'keypoints': keypoint 0 \(left_0\) holds inf",
+    ),
+    "negative box": (
+        lambda r: edit(r, bbox=[1, 2, -3, 4]),
+        r"record 2: field 'bbox': found \[1, 2, -3, 4\], expected .* no negative sizes",
+    ),
+    "NaN box": (
+        lambda r: edit(r, bbox=[1, 2, float("nan"), 4]),
+        r"record 2: field 'bbox': found \[1, 2, nan, 4\], expected 4 finite numbers",
+    ),
+    "id none": (lambda r: edit(r, id=None), r"record 2: field 'id': found None, expected a whole"),
+    "id list": (lambda r: edit(r, id=[1]), r"record 2: field 'id': found \[1\]"),
+    "id half": (lambda r: edit(r, id=1.5), r"record 2: field 'id': found 1.5"),
+    "id huge": (lambda r: edit(r, id=10**400), r"record 2: field 'id': found 1000"),
+    "category": (
+        lambda r: edit(r, category_id="cat"),
+        r"record 2: field 'category_id': found 'cat', expected a whole number",
+    ),
+    "area": (
+        lambda r: edit(r, input_area="big"),
+        r"record 2: field 'input_area': found 'big', expected a finite number",
+    ),
+    "image list": (lambda r: edit(r, image_id=[1]), r"record 2: field 'image_id': found \[1\]"),
     "no object": (lambda r: 5, r"record 2: found int, expected an object"),
 }
 
@@ -139,6 +177,34 @@ def test_a_fault_is_named_by_record_and_field(tmp_path, fault):
         read_predictions(file, schema, truth)
     assert str(file) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"score": ...}, r"record 2: field 'score' is missing; the first record has one"),
+        ({"score": "high"}, r"record 2: field 'score': found 'high', expected a finite number"),
+        ({"score": float("nan")}, r"record 2: field 'score': found nan, expected a finite number"),
+    ],
+)
+def test_a_result_without_its_score_is_named(tmp_path, change, message):
+    truth, predictions, schema = problem()
+    write_submission(tmp_path, predictions, truth, schema, OksProtocol())
+    file = tmp_path / "results.json"
+    records = json.loads(file.read_text())
+    records[2] = edit(records[2], **change)
+    file.write_text(json.dumps(records))
+    with pytest.raises(PredictionError, match=message):
+        read_predictions(file, schema, truth)
+
+
+def test_an_empty_list_of_predictions_is_read_and_finds_nothing(tmp_path):
+    truth, _, schema = problem()
+    file = tmp_path / "p.json"
+    file.write_text("[]")
+    read = read_predictions(file, schema, truth).predictions
+    assert len(read) == 0
+    assert evaluate_oks(truth, read, schema, OksProtocol()).metrics["AP"] == 0
 
 
 @pytest.mark.parametrize(
