@@ -22,6 +22,7 @@ _SOME = 0.05
 _ENOUGH = 10
 _SAME = 1e-9
 _A_FEW = 2
+_SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def diagnose(
     """Look for known faults in predictions, annotations and protocol.
 
     Never raises for faulty data. Faults that make others certain are reported alone. Where the
-    scores are given, an area range that is -1 for lack of people is explained too.
+    scores are given, numbers that are -1 or NaN for lack of people are explained too.
     """
     by_id = not isinstance(protocol, OksProtocol)
     pairs = pair(truth, predictions, trust_ids=by_id)
@@ -76,7 +77,7 @@ def diagnose(
     misplaced = geometry_findings(case.pairs, schema)
     found += misplaced or list(_upside_down(case))
     if scores is not None:
-        found += list(_empty_ranges(case, scores))
+        found += [*_empty_ranges(case, scores), *_empty_buckets(scores)]
     return Diagnosis(tuple(found))
 
 
@@ -271,6 +272,22 @@ def _empty_ranges(case: Case, scores: Scores) -> Iterator[Finding]:
                 f"{label} is -1 because no labelled instance has an area of {low}^2 to {high}^2 "
                 "pixels; it is no score",
             )
+
+
+def _empty_buckets(scores: Scores) -> Iterator[Finding]:
+    """Parts, subsets, columns and crowd classes that nothing labelled falls into."""
+    empty = [
+        name
+        for name, value in scores.metrics.items()
+        if (value == -1 or np.isnan(value)) and not name.endswith(("(M)", "(L)"))
+    ]
+    if empty:
+        shown = ", ".join(empty[:_SHOWN]) + (" ..." if len(empty) > _SHOWN else "")
+        yield Finding(
+            "empty_bucket",
+            f"{len(empty)} of {len(scores.metrics)} numbers are -1 or not a number ({shown}): "
+            "nothing labelled falls into their part, subset or class; they are no scores",
+        )
 
 
 Check = Callable[[Case], Iterator[Finding]]

@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 
 from posekit.evaluation.autopsy import diagnose
-from posekit.evaluation.oks import evaluate_oks
-from posekit.evaluation.protocol import OksProtocol, PckProtocol
+from posekit.evaluation.nme import evaluate_nme
+from posekit.evaluation.oks import evaluate_oks, evaluate_wholebody
+from posekit.evaluation.protocol import (
+    NmeProtocol,
+    OksProtocol,
+    PckProtocol,
+    WholeBodyProtocol,
+)
 from posekit.schema import KeypointSchema
 
 NUM = 6
@@ -184,6 +190,28 @@ def test_an_area_range_without_people_explains_its_minus_one():
     found = diagnose(truth, predictions, SCHEMA, OksProtocol(), scores)
     assert found.names == ("empty_area_range",)
     assert "32^2 to 96^2" in found.text()
+
+
+def test_an_empty_subset_or_part_explains_its_number():
+    truth, predictions = clean()
+    nobody = replace(truth, extras={"blur": np.zeros(len(truth))})
+    protocol = NmeProtocol(subsets={"blur": "blur"})
+    scores = evaluate_nme(nobody, predictions, SCHEMA, protocol)
+    assert np.isnan(scores.metrics["NME (blur)"])
+    found = diagnose(nobody, predictions, SCHEMA, protocol, scores)
+    assert found.names == ("empty_bucket",)
+    assert "NME (blur)" in found.text()
+    assert diagnose(truth, predictions, SCHEMA, protocol).findings == ()
+    visibility = truth.visibility.copy()
+    visibility[:, 4:] = 0
+    footless = replace(truth, visibility=visibility)
+    names = SCHEMA.keypoints
+    parts = WholeBodyProtocol(parts={"foot": (names[4], names[5])})
+    scores = evaluate_wholebody(footless, predictions, SCHEMA, parts)
+    assert scores.metrics["foot AP"] == -1
+    found = diagnose(footless, predictions, SCHEMA, parts, scores)
+    assert found.names == ("empty_bucket",)
+    assert "foot AP" in found.text()
 
 
 def test_detector_boxes_are_paired_by_overlap():
