@@ -124,8 +124,9 @@ class FilesProgress:
 def describe_log(log: StepLog) -> str:
     """Give a log as one line."""
     losses = " ".join(f"{head} {value:.4g}" for head, value in log.loss.items())
+    used = "" if log.utilisation is None else f"{log.utilisation:.0%} of the machine's speed | "
     return (
-        f"loss {losses} | {log.images_per_s:.0f} images/s | data wait {log.data_wait:.0%} | "
+        f"loss {losses} | {log.images_per_s:.0f} images/s | data wait {log.data_wait:.0%} | {used}"
         f"{duration(log.time_left_s)} left"
     )
 

@@ -173,6 +173,8 @@ class Training(Strict):
         gradient_report_every: in steps; logs each head's share of the gradient of one late layer of
             the backbone and the cosines between heads, for the report; 0 does not measure. The
             run's weights are the same with and without.
+        compile: compile the blocks and decoders (torch.compile): faster steps after a first one
+            that takes a minute; on a CPU it needs a C++ compiler.
         tensorboard: also write curves for TensorBoard (extra `tensorboard`).
     """
 
@@ -190,6 +192,7 @@ class Training(Strict):
     save_every: int = Field(500, ge=1)
     evaluate_every: int = Field(0, ge=0)
     gradient_report_every: int = Field(0, ge=0)
+    compile: bool = False
     tensorboard: bool = False
 
     @model_validator(mode="after")

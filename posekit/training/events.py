@@ -19,6 +19,8 @@ class StepLog:
         images_per_s: samples a second since the last log, all processes.
         data_wait: share of the time since the last log that went into waiting for data.
         time_left_s: estimate for the rest of the run.
+        utilisation: operations of the model's products a second over the machine's measured speed
+            (model FLOP utilisation, of one process); None where it is not known.
     """
 
     step: int
@@ -29,6 +31,7 @@ class StepLog:
     images_per_s: float
     data_wait: float
     time_left_s: float
+    utilisation: float | None = None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ from posekit.data.loader import Batch
 from posekit.errors import CheckpointError, ConfigError
 from posekit.models import PoseModel
 from posekit.recipe import Recipe, recipe_from_dict
-from posekit.training.events import ErrorBook, HeadResult, Listener, StepLog
+from posekit.training.clock import Clock
+from posekit.training.compiled import compile_parts
+from posekit.training.events import ErrorBook, HeadResult, Listener
 from posekit.training.gradients import measure_gradients, measured_parameters
 from posekit.training.host_memory import keep_freed_memory
 from posekit.training.losses import PointLoss
@@ -36,6 +38,7 @@ from posekit.training.step import (
     keyed_randomness,
     run_step,
 )
+from posekit.training.utilisation import measure_work
 
 Evaluate = Callable[[PoseModel, int], dict[str, HeadResult]]
 Batches = Callable[[int], Iterator[Batch]]
@@ -132,6 +135,9 @@ class Trainer:
             else None
         )
         self.phases = Phases(self.model, recipe.phases, unit)
+        self.work = measure_work(self.model, accelerator.device, training.precision)
+        if training.compile:
+            compile_parts(self.model)
         self.module, self.prepared = accelerator.prepare(self.objective, self.optimizer)
         self.step = 0
         self.best: dict[str, float] = {}
@@ -153,7 +159,8 @@ class Trainer:
         """
         self.listener.started(self.step, self.total_steps)
         names = [*self.scale.weights, *(name for e in self.data.extras for name in e.names)]
-        clock = _Clock(self.recipe, names, self.data.instances, self.accelerator)
+        clock = Clock(self.recipe, names, self.data.instances, self.accelerator)
+        clock.work = self.work
         micro = self.recipe.training.accumulate
         batches = self.data.batches(self.step * micro)
         with StopRequest() as stop:
@@ -253,7 +260,7 @@ class Trainer:
             found = measure_gradients(inner, batches, self.scale, factor)
         self.folder.append_gradients(self.step + 1, found)
 
-    def _between_steps(self, clock: _Clock) -> None:
+    def _between_steps(self, clock: Clock) -> None:
         training = self.recipe.training
         is_last = self.step == self.total_steps
         if self.step % training.log_every == 0 or is_last:
@@ -371,64 +378,3 @@ def _choose_attention(model: nn.Module, device: torch.device, precision: str) ->
         if hasattr(module, "fused_attn"):
             fused = device.type != "cpu" or precision != "bf16"
             setattr(module, "fused_attn", fused)  # noqa: B010 - timm's attribute
-
-
-class _Clock:
-    """Sums up losses, samples and waiting between two logs; leaves tensors on the device."""
-
-    def __init__(
-        self, recipe: Recipe, names: Sequence[str], instances: int, accelerator: Accelerator
-    ):
-        training, processes = recipe.training, accelerator.num_processes
-        self.samples_per_step = training.batch_size * training.accumulate * processes
-        self.names = list(names)
-        self.instances = instances
-        self.accelerator = accelerator
-        self.waited_s = 0.0
-        self._sums: dict[str, tuple[Tensor, Tensor]] = {}
-        self._steps = 0
-        self._since = time.perf_counter()
-        self._step_s: float | None = None
-
-    def add(self, batches: Sequence[Batch], terms: Terms) -> None:
-        """Count one step."""
-        self._steps += 1
-        for name, (total, weight) in terms.items():
-            before = self._sums.get(name)
-            pair = (total, weight) if before is None else (before[0] + total, before[1] + weight)
-            self._sums[name] = pair
-
-    def log(self, step: int, total_steps: int, groups: Sequence[dict[str, Any]]) -> StepLog:
-        """Give the log since the last one and start over."""
-        elapsed = max(time.perf_counter() - self._since, 1e-9)
-        step_s = elapsed / max(self._steps, 1)
-        self._step_s = step_s if self._step_s is None else 0.7 * self._step_s + 0.3 * step_s
-        lr = max(group["lr"] / group.get("lr_scale", 1.0) for group in groups)
-        sums = self._sums_of_all_processes()
-        log = StepLog(
-            step=step,
-            total_steps=total_steps,
-            epoch=step * self.samples_per_step / max(self.instances, 1),
-            lr=lr,
-            loss={name: float(t / w.clamp_min(1.0)) for name, (t, w) in sums.items()},
-            images_per_s=self._steps * self.samples_per_step / elapsed,
-            data_wait=min(self.waited_s / elapsed, 1.0),
-            time_left_s=self._step_s * (total_steps - step),
-        )
-        self._sums, self._steps, self.waited_s = {}, 0, 0.0
-        self._since = time.perf_counter()
-        return log
-
-    def _sums_of_all_processes(self) -> Terms:
-        """Add up the sums of all processes; a head that no process met is left out."""
-        if self.accelerator.num_processes == 1:
-            return self._sums
-        zero = torch.zeros((), device=self.accelerator.device)
-        pairs = [torch.stack(self._sums.get(name, (zero, zero))) for name in self.names]
-        total = self.accelerator.reduce(torch.stack(pairs), reduction="sum")
-        return {h: (t, w) for h, (t, w) in zip(self.names, total, strict=True) if float(w) > 0}
-
-    def skip(self) -> None:
-        """Leave the time since the last step out of the speed (evaluation, saving)."""
-        if self._steps == 0:
-            self._since = time.perf_counter()

@@ -42,8 +42,9 @@ class TensorBoardListener:
         """Write losses, learning rate and speed."""
         for head, value in log.loss.items():
             self._writer.add_scalar(f"loss/{head}", value, log.step)
-        for name in ("lr", "images_per_s", "data_wait"):
-            self._writer.add_scalar(f"run/{name}", getattr(log, name), log.step)
+        for name in ("lr", "images_per_s", "data_wait", "utilisation"):
+            if (value := getattr(log, name)) is not None:
+                self._writer.add_scalar(f"run/{name}", value, log.step)
         self.other.logged(log)
 
     def evaluated(self, step: int, results: dict[str, HeadResult]) -> None:

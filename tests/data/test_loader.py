@@ -270,3 +270,57 @@ def test_a_terminated_worker_ends_quietly_and_ctrl_c_is_the_main_process_busines
     worker.join(timeout=20)
     assert worker.exitcode == 0
     batches.close()
+
+
+def test_a_sample_crosses_from_worker_to_main_as_its_crop_and_a_few_numbers(data):
+    packed = _Steps(data, sampler_of(data, 12), {})[0]
+    shape = [image.shape for image, _ in packed[1]]
+    pixels = sum(int(np.prod(one)) for one in shape)
+    travelling = (packed[0], [(None, groups) for _, groups in packed[1]], packed[2])
+    numbers = len(pickle.dumps(travelling))
+    assert pixels == 8 * 64 * 48 * 3 + 4 * 32 * 32 * 3
+    # 5 keypoints of 9 bytes, geometry of 49, and what each of the 3 groups costs as a whole
+    assert numbers < 12 * (5 * 9 + 49) + 3 * 900
+
+
+def test_no_heatmap_is_drawn_while_batches_are_made(data, monkeypatch):
+    from posekit.codecs import heatmap  # noqa: PLC0415
+
+    drawn = []
+    for kind in (heatmap.UdpCodec, heatmap.MsraCodec, heatmap.UnbiasedCodec):
+        monkeypatch.setattr(kind, "encode", lambda *_: drawn.append(1))
+    take(MixedLoader(data, sampler_of(data)), 3)
+    assert not drawn
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="Linux's own count")
+def test_a_ten_times_longer_index_does_not_raise_the_memory_of_a_worker(make_index, tmp_path):
+    """Beside its order of the epoch, 4 bytes a row; the columns stay in the files."""
+    small = make_index(1)
+    grown = []
+    for rows in (30_000, 300_000):
+        index = inflate(small, rows, tmp_path / str(rows))
+        data = {"people": HeadData(index, (64, 48), "udp", BRIGHT)}
+        grown.append(_own_kib_of_a_worker(pickle.dumps(_Steps(data, sampler_of(data), {}))))
+    assert grown[1] - grown[0] < 270_000 * 4 / 1024 + 600
+
+
+def _own_kib_of_a_worker(packed: bytes) -> float:
+    """Fork, unpickle the steps, make three batches; gives by how much its own memory grew."""
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        before = _own_kib()
+        steps = pickle.loads(packed)  # noqa: S301 - made above
+        for step in range(3):
+            steps[step]
+        os.write(writer, str(_own_kib() - before).encode())
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader) as answer:
+        return float(answer.read())
+
+
+def _own_kib() -> float:
+    with open("/proc/self/smaps_rollup", encoding="ascii") as lines:
+        return sum(float(line.split()[1]) for line in lines if line.startswith("Anonymous"))
