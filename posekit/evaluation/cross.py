@@ -78,7 +78,9 @@ class TransferMatrix:
         rows, columns = self.shape
         figure = Figure(figsize=(2.2 + 1.1 * columns, 1.4 + 0.6 * rows), layout="constrained")
         axes = figure.subplots()
-        image = axes.imshow(np.ma.masked_invalid(self.values), vmin=0, vmax=1, cmap="viridis")
+        shown = np.ma.masked_invalid(self.values)
+        image = axes.imshow(shown, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+        axes.set_title("in brackets: keypoints that head and dataset share", fontsize=9)
         axes.set_xticks(range(columns), self.datasets, rotation=30, ha="right")
         axes.set_yticks(range(rows), self.heads)
         axes.set_xlabel("dataset")
