@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from posekit.cli.base import Json, app, datasets_app, emit, make_console, schema_app
+from posekit.cli.base import Json, datasets_app, emit, make_console, schema_app
 
 
 @datasets_app.command("list")
@@ -100,20 +100,3 @@ def schema_diff(
     if found.flip_conflicts:
         console.print(f"Flip pairs disagree at: {', '.join(found.flip_conflicts)}")
         raise typer.Exit(1)
-
-
-@app.command()
-def view(
-    dataset: Annotated[str, typer.Argument(help="Name or path of a dataset's card.")],
-    split: Annotated[str, typer.Option(help="Split to look at.")],
-    root: Annotated[Path, typer.Option(help="The dataset's folder.")],
-    out: Annotated[Path, typer.Option(help="Page to write.")] = Path("view.html"),
-    limit: Annotated[int, typer.Option(help="Most instances on the page.", min=1)] = 600,
-) -> None:
-    """Write one offline HTML page that shows a split's annotations."""
-    from posekit.catalog import load_dataset_card  # noqa: PLC0415
-    from posekit.data.index import build_index  # noqa: PLC0415
-    from posekit.inference.view import write_view  # noqa: PLC0415
-
-    index = build_index(load_dataset_card(dataset), root, split)
-    make_console(False).print(f"Wrote {write_view(out, index, limit=limit)}")

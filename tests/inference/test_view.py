@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 import subprocess
+import urllib.request
 from pathlib import Path
 
 import cv2
@@ -17,7 +19,8 @@ from posekit.adapters.base import Instance
 from posekit.catalog import dataset_card_from_dict
 from posekit.data.index import PoseIndex, build_index
 from posekit.errors import PosekitError
-from posekit.inference.view import Answers, error_types, write_view
+from posekit.inference.results import Poses
+from posekit.inference.view import Answers, write_poses_view, write_view
 
 POINTS = np.array([[30, 20], [70, 40], [20, 60]], dtype=np.float32)
 
@@ -51,7 +54,10 @@ def index(tmp_path: Path) -> PoseIndex:
 
 def answers(index: PoseIndex, shifts: list[float]) -> Answers:
     keypoints = index.columns.keypoints + np.array(shifts)[:, None, None] * np.array([1.0, 0])
-    return Answers(np.arange(4), keypoints, np.full((4, 3), 0.5))
+    kinds = np.where(np.array(shifts)[:, None] > 10, "miss", "good")
+    kinds = np.where(index.columns.visibility > 0, kinds, "")
+    scores = np.linspace(0.2, 0.8, 4)[:, None] * np.ones((4, 3))
+    return Answers(np.arange(4), keypoints, scores, kinds)
 
 
 def data_of(page: Path) -> dict:
@@ -86,16 +92,30 @@ def test_the_worst_are_shown_first_with_their_errors(index: PoseIndex):
     assert items["<3>.png"]["e"][2] is None
 
 
-def test_errors_are_sorted_into_types():
-    points = POINTS + np.array([[2, 0], [0, 0], [0, 8]])
-    points[1] = POINTS[2]
-    flags = np.array([2, 2, 2])
-    errors, types = error_types(points, POINTS, flags, 100.0, SCHEMA_A)
-    assert errors == pytest.approx([0.02, np.hypot(50, 20) / 100, 0.08], abs=1e-3)
-    assert types == ["good", "inversion", "jitter"]
-    assert error_types(POINTS + 50, POINTS, np.array([2, 0, 2]), 100.0, SCHEMA_A)[1] == [
-        "miss", None, "miss",
-    ]  # fmt: skip
+def test_an_annotated_instance_without_a_prediction_is_shown_and_marked(index: PoseIndex):
+    found = answers(index, [1, 30, 2, 20])
+    some = Answers(found.rows[1:], found.keypoints[1:], found.scores[1:], found.kinds[1:])
+    items = data_of(write_view(index.root / "v.html", index, some))["items"]
+    assert items[0]["k"] == ["no prediction"] * 3
+    assert "p" not in items[0]
+    assert items[3]["k"] == ["miss", "miss", None]
+
+
+def test_predictions_without_truth_are_a_page_too(index: PoseIndex):
+    name = str(index.root / "<1>.png")
+    boxes = np.array([[10.0, 10, 80, 80]])
+    poses = Poses(
+        "a", SCHEMA_A, POINTS[None].astype(float), np.full((1, 3), 0.25, np.float32), boxes,
+        np.ones(1), np.zeros(1, np.int64), (name,), ((100, 120),),
+    )  # fmt: skip
+    page = write_poses_view(index.root / "p.html", [poses], "my folder")
+    data = data_of(page)
+    assert (data["truth"], data["items"][0]["s"], data["items"][0]["err"]) == (False, 0.25, None)
+    text = page.read_text(encoding="utf-8")
+    assert 'id="truth"' not in text
+    assert 'id="prediction"' in text
+    with pytest.raises(PosekitError, match="gone: no instance can be shown"):
+        write_poses_view(index.root / "p.html", [], "gone")
 
 
 def test_an_unreadable_image_is_passed_over_and_none_left_is_an_error(index: PoseIndex):
@@ -107,44 +127,123 @@ def test_an_unreadable_image_is_passed_over_and_none_left_is_an_error(index: Pos
         write_view(index.root / "v.html", index)
 
 
+class Browser:
+    """A headless Chromium that is driven as a person drives it, by WebDriver."""
+
+    def __init__(self, port: int, profile: Path):
+        self._url = f"http://127.0.0.1:{port}/session"
+        arguments = [
+            "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-background-networking", "--window-size=1000,700",
+            f"--user-data-dir={profile}",
+        ]  # fmt: skip
+        options = {"goog:chromeOptions": {"args": arguments}}
+        made = self._send("POST", "", {"capabilities": {"alwaysMatch": options}})
+        self._url += f"/{made['sessionId']}"
+
+    def _send(self, method: str, path: str, body: dict | None = None):
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._url + path, data, method=method)  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            return json.loads(answer.read())["value"]
+
+    def open(self, page: Path) -> None:
+        self._send("POST", "/url", {"url": page.as_uri()})
+
+    def press(self, *keys: str) -> None:
+        presses = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
+        self._send(
+            "POST", "/actions", {"actions": [{"type": "key", "id": "k", "actions": presses}]}
+        )
+
+    def ask(self, script: str):
+        return self._send("POST", "/execute/sync", {"script": f"return {script}", "args": []})
+
+    def names(self) -> str:
+        return self.ask(
+            "[...document.querySelectorAll('.caption span:first-child')]"
+            ".map((s) => s.textContent).join()"
+        )
+
+    def close(self) -> None:
+        self._send("DELETE", "")
+
+
+@pytest.fixture
+def browser(tmp_path: Path):
+    program = shutil.which("chromedriver")
+    if program is None:
+        pytest.skip("no chromedriver on this machine (apt-get install chromium chromium-driver)")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    driver = subprocess.Popen(
+        [program, f"--port={port}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        for line in driver.stdout:
+            if b"started successfully" in line:
+                break
+        found = Browser(port, tmp_path / "profile")
+        yield found
+        found.close()
+    finally:
+        driver.terminate()
+        driver.wait()
+
+
+ENTER, ESCAPE, TAB, LEFT, RIGHT, DOWN, END = (
+    "\ue007", "\ue00c", "\ue004", "\ue012", "\ue014", "\ue015", "\ue010",
+)  # fmt: skip
+TITLE = "document.querySelector('.side h2').textContent"
+FOCUSED = "document.activeElement.ariaLabel"
+
+
 @pytest.mark.slow
-def test_a_browser_sorts_filters_and_steps_with_the_keyboard(index: PoseIndex, tmp_path: Path):
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no Chromium on this machine")
-    page = write_view(tmp_path / "v.html", index, answers(index, [1, 30, 2, 20]))
-    script = """<script>
-    const tiles = () => [...document.querySelectorAll(".caption span:first-child")];
-    const names = () => tiles().map((s) => s.textContent);
-    const send = (to, event) => to.dispatchEvent(event);
-    const key = (k) => send(document, new KeyboardEvent("keydown", {key: k, bubbles: true}));
-    const set = (id, value) => {
-      byId(id).value = value;
-      send(byId(id), new Event("input", {bubbles: true}));
-    };
-    const log = [names().join()];
-    document.querySelector(".tile").click();
-    key("ArrowRight"); log.push(document.querySelector(".side h2").textContent);
-    key("ArrowLeft"); log.push(document.querySelector(".side h2").textContent);
-    byId("dialog").close();
-    set("least", "0.25"); log.push(names().join());
-    set("least", "0"); set("find", "<2>"); log.push(names().join());
-    set("find", "nothing"); log.push(byId("none").hidden);
-    document.title = JSON.stringify(log);
-    </script>"""
-    text = page.read_text(encoding="utf-8").replace("</body>", script + "</body>")
-    page.write_text(text, encoding="utf-8")
-    done = subprocess.run(
-        [
-            chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
-            "--no-first-run", "--disable-background-networking", "--disable-component-update",
-            "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom",
-            page.as_uri(),
-        ],
-        capture_output=True, text=True, timeout=90, check=True,
-    )  # fmt: skip
-    title = re.search(r"<title>(.*?)</title>", done.stdout)[1]
-    log = json.loads(title.replace("&lt;", "<").replace("&gt;", ">"))
-    assert log == [
-        "<1>.png,<3>.png,<2>.png,<0>.png", "<3>.png", "<1>.png", "<1>.png", "<2>.png", False,
-    ]  # fmt: skip
+def test_a_browser_is_used_with_the_keyboard_alone(browser, index: PoseIndex, tmp_path: Path):
+    browser.open(write_view(tmp_path / "v.html", index, answers(index, [1, 30, 2, 20])))
+    assert browser.names() == "<1>.png,<3>.png,<2>.png,<0>.png"
+    browser.press(RIGHT, RIGHT)
+    assert browser.ask(FOCUSED).startswith("<3>.png")
+    browser.press(ENTER)
+    assert browser.ask(TITLE) == "<3>.png"
+    browser.press(RIGHT)
+    assert browser.ask(TITLE) == "<2>.png"
+    browser.press(LEFT, LEFT, LEFT)
+    assert browser.ask(TITLE) == "<1>.png"
+    assert "miss" in browser.ask("document.querySelector('tbody').textContent")
+    lines = "document.querySelectorAll('#stage svg .link').length"
+    assert browser.ask(lines) == 2
+    browser.press("p")
+    assert browser.ask("byId('prediction').checked") is False
+    assert browser.ask("document.querySelectorAll('#stage svg .error').length") == 0
+    browser.press("p", ESCAPE)
+    assert browser.ask("byId('dialog').open") is False
+    assert browser.ask(FOCUSED).startswith("<1>.png")
+    browser.press(END)
+    assert browser.ask(FOCUSED).startswith("<0>.png")
+    browser.press("/", *"<2>")
+    assert browser.names() == "<2>.png"
+    browser.press(*"nothing")
+    assert browser.ask("byId('none').hidden") is False
+
+
+@pytest.mark.slow
+def test_a_browser_sorts_and_filters_by_keypoint_error_and_type(browser, index, tmp_path):
+    browser.open(write_view(tmp_path / "v.html", index, answers(index, [1, 30, 2, 20])))
+
+    def choose(**fields: str) -> str:
+        for name, value in fields.items():
+            browser.ask(
+                f"(byId('{name}').value = '{value}', "
+                f"byId('{name}').dispatchEvent(new Event('input', {{bubbles: true}})))"
+            )
+        return browser.names()
+
+    assert choose(sort="best") == "<0>.png,<2>.png,<3>.png,<1>.png"
+    assert choose(sort="unsure") == "<0>.png,<1>.png,<2>.png,<3>.png"
+    assert choose(type="miss") == "<1>.png,<3>.png"
+    assert choose(keypoint="2") == "<1>.png"
+    assert choose(keypoint="", type="", least="0.25") == "<1>.png"
+    assert choose(least="0", keypoint="2") == "<0>.png,<1>.png,<2>.png"
+    assert browser.ask("byId('count').textContent") == "3 of 4 instances"

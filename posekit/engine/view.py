@@ -1,0 +1,137 @@
+"""Pages to look at: a dataset, a run's evaluation, a predictions file, or predicted files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posekit.catalog import load_dataset_card
+from posekit.data.index import PoseIndex, build_index
+from posekit.engine.evaluate import RunEvaluator, recipe_of
+from posekit.engine.setup import read_heads
+from posekit.errors import ConfigError, PosekitError, PredictionError
+from posekit.evaluation.error_types import KINDS, keypoint_kinds
+from posekit.evaluation.pairs import pair
+from posekit.evaluation.prediction_file import read_predictions
+from posekit.inference.results import Poses
+from posekit.inference.view import Answers, write_poses_view, write_view
+from posekit.schema import KeypointSchema
+
+
+def view(
+    what: str | Path,
+    out: str | Path = "view.html",
+    *,
+    head: str | None = None,
+    dataset: str | None = None,
+    split: str | None = None,
+    root: str | Path | None = None,
+    limit: int = 600,
+) -> Path:
+    """Write one offline page of what there is to see.
+
+    Args:
+        what: a run's folder (its evaluation of `head`); a predictions file of a dataset (give
+            `dataset`, `split` and `root`); a folder or *.poses.json of `posekit predict`; or the
+            name or path of a dataset's card (give `split` and `root`).
+        out: the page.
+        head: which head of the run; may be left out if one only was evaluated.
+        dataset, split, root: the dataset that a predictions file or a card speaks of.
+        limit: most instances on the page.
+
+    Raises:
+        ConfigError: something of the above is missing.
+        PosekitError: there is nothing to show.
+    """
+    path = Path(what)
+    if path.is_dir() and (path / "recipe.yaml").is_file():
+        index, file = _evaluated(path, head)
+        return write_view(out, index, read_answers(file, index), limit=limit)
+    if path.is_dir() or path.name.endswith(".poses.json"):
+        files = sorted(path.rglob("*.poses.json")) if path.is_dir() else [path]
+        if not files:
+            raise ConfigError(
+                f"{path}: found neither recipe.yaml (a run) nor *.poses.json (of `posekit predict`)"
+            )
+        return write_poses_view(out, _read_poses(files), str(path), limit=limit)
+    name = dataset if dataset is not None else str(what)
+    if split is None or root is None:
+        raise ConfigError(f"{what}: to look at a dataset, give --split and --root as well")
+    index = build_index(load_dataset_card(name), root, split)
+    answers = read_answers(path, index) if dataset is not None else None
+    return write_view(out, index, answers, limit=limit)
+
+
+def read_answers(file: Path, index: PoseIndex) -> Answers:
+    """Read a predictions file and pair it with the annotations; types of error included.
+
+    Raises:
+        PredictionError: the file is wrong, or nothing of it belongs to the annotations.
+    """
+    truth, schema = index.columns, index.schema
+    found = pair(truth, read_predictions(file, schema, truth).predictions)
+    if not len(found):
+        raise PredictionError(
+            f"{file}: none of its predictions belongs to an annotated instance of {index.name}"
+        )
+    kinds = np.array(KINDS)[keypoint_kinds(found, truth, schema)[0]]
+    kinds[~found.labelled] = ""
+    return Answers(found.truth_rows, found.found, found.scores, kinds)
+
+
+def _evaluated(run: Path, head: str | None) -> tuple[PoseIndex, Path]:
+    """Give the index and the predictions of a run's evaluated head."""
+    files = {f.parent.name: f for f in sorted(run.glob("eval/*/predictions.json"))}
+    if not files:
+        raise ConfigError(f"{run}: nothing was evaluated yet; run `posekit eval {run}` first")
+    if head is None and len(files) > 1:
+        raise ConfigError(f"{run}: choose one with --head ({', '.join(files)})")
+    name = head or next(iter(files))
+    if name not in files:
+        raise ConfigError(f"{run}: head '{name}' was not evaluated (there are: {', '.join(files)})")
+    recipe = recipe_of(run)
+    evaluator = RunEvaluator(recipe, read_heads(recipe), [name])
+    return evaluator.index(name), files[name]
+
+
+def _read_poses(files: list[Path]) -> Iterator[Poses]:
+    """Give what `posekit predict` wrote; of all heads' files the fused poses."""
+    first: KeypointSchema | None = None
+    for file in files:
+        try:
+            data = json.loads(file.read_text(encoding="utf-8"))
+            poses = _poses_of(data.get("fused", data))
+        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+            raise PosekitError(f"{file}: not a file that `posekit predict` writes") from None
+        first = first or poses.schema
+        if poses.schema.keypoints != first.keypoints:
+            raise PosekitError(f"{file}: its keypoints are of another head than those before it")
+        yield poses
+
+
+def _poses_of(data: dict[str, Any]) -> Poses:
+    """Read back what `Poses.to_coco` gave."""
+    category = data["categories"][0]
+    names, k = category["keypoints"], len(category["keypoints"])
+    links = tuple((names[a - 1], names[b - 1]) for a, b in category["skeleton"])
+    entries, images = data["annotations"], data["images"]
+    triples = np.array([entry["keypoints"] for entry in entries], dtype=np.float64)
+    scores = np.array([entry["keypoint_scores"] for entry in entries], dtype=np.float32)
+    n = len(entries)
+    return Poses(
+        head=category["name"],
+        schema=KeypointSchema.from_dict(
+            {"name": category["name"], "keypoints": names, "skeleton": links}
+        ),
+        keypoints=triples.reshape(n, k, 3)[..., :2],
+        scores=scores.reshape(n, k),
+        box_xywh=np.array([entry["bbox"] for entry in entries], dtype=np.float64).reshape(n, 4),
+        box_scores=np.ones(n),
+        image_index=np.array([entry["image_id"] for entry in entries], dtype=np.int64),
+        image_names=tuple(image["file_name"] for image in images),
+        image_sizes=tuple((image["height"], image["width"]) for image in images),
+    )
