@@ -148,15 +148,17 @@ def info(
     what: Annotated[Path, typer.Argument(help="Model file, or path or name of a recipe.")],
     as_json: Json = False,
 ) -> None:
-    """Say what a model or a recipe is: backbone, heads, parameters."""
+    """Say what a model or a recipe is: backbone, heads, parameters, cost of its attention."""
     from posekit.console import rows_table  # noqa: PLC0415
-    from posekit.engine.describe import describe  # noqa: PLC0415
+    from posekit.engine.describe import cost_line, describe  # noqa: PLC0415
 
     found = describe(what)
     emit(found, as_json)
     console = make_console(as_json)
     console.print(f"{found['name']}: {found['backbone']}", highlight=False, soft_wrap=True)
     console.print(f"{found['parameters'] / 1e6:.2f} M parameters", highlight=False)
+    for size, macs in found.get("cost", {}).items():
+        console.print(cost_line(size, macs), highlight=False, soft_wrap=True)
     columns = ["head", "dataset", "keypoints", "input", "decoder", "codec", "parameters"]
     rows = [[row[column] for column in columns] for row in found["heads"]]
     console.print(rows_table("Heads", columns, rows))

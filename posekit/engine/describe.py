@@ -7,6 +7,8 @@ from typing import Any
 
 from posekit.engine.setup import build_run_model, read_heads
 from posekit.models import load_model
+from posekit.models.costs import backbone_macs
+from posekit.models.vit import ViTBackbone
 from posekit.recipe import load_recipe
 
 
@@ -15,7 +17,8 @@ def describe(what: str | Path) -> dict[str, Any]:
 
     Returns:
         name, backbone (its settings that are set), parameters, heads (a list with head, dataset,
-        keypoints, input, decoder, codec, parameters).
+        keypoints, input, decoder, codec, parameters), and for plain ViTs cost: input size ->
+        multiply-adds of the backbone for one image, see `backbone_macs`.
 
     Raises:
         ConfigError, CheckpointError: there is no such model or recipe, or it is wrong.
@@ -45,4 +48,28 @@ def describe(what: str | Path) -> dict[str, Any]:
         )
     settings = {key: value for key, value in model.backbone_config.items() if value is not None}
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {"name": name, "backbone": settings, "parameters": parameters, "heads": heads}
+    found: dict[str, Any] = {
+        "name": name,
+        "backbone": settings,
+        "parameters": parameters,
+        "heads": heads,
+    }
+    if isinstance(model.backbone, ViTBackbone):
+        sizes = dict.fromkeys(model.head(head).input_size for head in model.head_names)
+        found["cost"] = {
+            "x".join(map(str, size)): backbone_macs(model.backbone, size) for size in sizes
+        }
+    return found
+
+
+def cost_line(size: str, macs: dict[str, int]) -> str:
+    """Give the multiply-adds of a backbone in words, and what attention everywhere would cost."""
+    rest = macs["stem"] + macs["projections"] + macs["ffn"]
+    here, full = rest + macs["attention"], rest + macs["full_attention"]
+    line = f"{here / 1e9:.2f} G multiply-adds of the backbone for {size} pixels"
+    if macs["attention"] == macs["full_attention"]:
+        return f"{line} (full attention, {macs['attention'] / here:.1%} of them)"
+    return (
+        f"{line}: {here / full:.1%} of full attention's {full / 1e9:.2f} G (the attention products "
+        f"alone {macs['attention'] / macs['full_attention']:.1%})"
+    )

@@ -7,7 +7,9 @@ import torch
 from timm.layers import Attention
 
 from posekit.errors import ConfigError
+from posekit.model_config import BackboneConfig
 from posekit.models.attention import WindowAttention
+from posekit.models.backbone import build_backbone
 from posekit.models.costs import backbone_macs
 
 KINDS = [(False, False), (True, False), (False, True), (True, True)]
@@ -103,6 +105,27 @@ def test_window_blocks_cost_less_than_full_ones(make_model):
     macs = backbone_macs(model.backbone, (128, 64))
     assert macs["full_attention"] == 3 * 2 * 32**2 * 48
     assert macs["attention"] == 2 * 48 * (8 * 4**2 + 32**2 + 8 * 12**2)
+
+
+@pytest.mark.parametrize(
+    ("attention", "window", "published"),
+    [
+        ("full", (8, 8), 76.59),
+        ("shifted", (8, 8), 66.31),
+        (("pooled", "shifted_pooled"), (8, 8), 66.39),
+        (("window", "window", "full"), (8, 8), 69.94),
+        (("pooled", "shifted_pooled"), (16, 12), 68.46),
+    ],
+)
+def test_costs_are_those_of_the_papers_table(attention, window, published):
+    """ViTPose, Table 5: B at 256x192 and feature stride 8, GFLOPs."""
+    config = BackboneConfig(
+        name="vitpose_base", feature_stride=8, attention=attention, window=window, patch_padding=4
+    )
+    with torch.device("meta"):
+        macs = backbone_macs(build_backbone(config, (256, 192)), (256, 192))
+    whole = sum(count for name, count in macs.items() if name != "full_attention")
+    assert whole / 1e9 == pytest.approx(published, rel=0.01)
 
 
 def test_wrong_kinds_are_named(make_model):
