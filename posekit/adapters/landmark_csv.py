@@ -100,6 +100,24 @@ def find_columns(
     header: Sequence[str], options: CsvOptions, schema: KeypointSchema, place: Place
 ) -> Columns:
     """Find out what each column of a landmark CSV is; DatasetError if that is not clear."""
+    image, box, axes = _parts(header, options, place)
+    return _ordered(axes, image, box, options.names, schema, place)
+
+
+def point_names(header: Sequence[str], options: CsvOptions, place: Place) -> list[str]:
+    """Give the names of a landmark CSV's points, in the order in which a schema must have them
+    where they are numbers; DatasetError as `find_columns`.
+    """
+    _, _, axes = _parts(header, options, place)
+    names = list(dict.fromkeys(name for name, _ in axes))
+    order = _numbered_order(names)
+    return names if order is None else [names[position] for position in order]
+
+
+def _parts(
+    header: Sequence[str], options: CsvOptions, place: Place
+) -> tuple[int, tuple[int, ...], dict[tuple[str, int], int]]:
+    """Give the column of the image, those of the box, and (point, axis) -> column."""
     if not header:
         place.fail("the file is empty, expected a header and one row an instance")
     twice = {name for name in header if header.count(name) > 1}
@@ -112,11 +130,9 @@ def find_columns(
     ignored = {image, *box, *(_column(header, name, place) for name in options.ignore)}
     rest = [column for column in range(len(header)) if column not in ignored]
     bare = _bare_numbers([header[column] for column in rest])
-    if bare is not None:
-        axes = {(str(n // 2), n % 2): rest[at] for n, at in bare.items()}
-    else:
-        axes = _named_axes(header, rest, place)
-    return _ordered(axes, image, box, options.names, schema, place)
+    if bare is None:
+        return image, box, _named_axes(header, rest, place)
+    return image, box, {(str(n // 2), n % 2): rest[at] for n, at in bare.items()}
 
 
 def _ordered(

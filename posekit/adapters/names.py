@@ -47,12 +47,12 @@ def match_names(
     Raises:
         DatasetError: a name is unknown or fits twice, or a keypoint is missing.
     """
-    wanted = {_squash(keypoint): i for i, keypoint in enumerate(schema.keypoints)}
+    wanted = {squash(keypoint): i for i, keypoint in enumerate(schema.keypoints)}
     positions: dict[int, int] = {}
     unknown = []
     for position, name in enumerate(found):
         target = (aliases or {}).get(name, name)
-        index = wanted.get(_squash(target), wanted.get(_squash(lower_snake(target))))
+        index = wanted.get(squash(target), wanted.get(squash(lower_snake(target))))
         if index is None:
             unknown.append(name)
         elif index in positions:
@@ -70,7 +70,8 @@ def match_names(
     return [positions[i] for i in range(len(schema))]
 
 
-def _squash(name: str) -> str:
+def squash(name: str) -> str:
+    """Give a name in small letters and digits only."""
     return re.sub(r"[^0-9a-z]", "", name.lower())
 
 

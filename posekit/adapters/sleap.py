@@ -75,6 +75,28 @@ def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Insta
             yield EmptyImage(path, path)
 
 
+def read_skeleton(
+    file: Path,
+) -> tuple[list[str], list[tuple[int, int]], list[tuple[int, int]]]:
+    """Give the names of a SLEAP file's nodes, its links and its symmetries as positions.
+
+    Raises:
+        DatasetError: sleap-io cannot load the file, or no frame of it is labelled.
+        ConfigError: sleap-io is not installed.
+    """
+    for frame in _frames(file):
+        for animal in (*frame.user_instances, *frame.predicted_instances):
+            skeleton = animal.skeleton
+            names = [str(name) for name in skeleton.node_names]
+            links = [(int(a), int(b)) for a, b in skeleton.edge_inds]
+            mirrored = [
+                tuple(sorted(names.index(node.name) for node in pair.nodes))
+                for pair in skeleton.symmetries
+            ]
+            return names, links, sorted({(a, b) for a, b in mirrored})
+    Place(file).fail("no frame of it is labelled")
+
+
 def write_frames(root: Path, split: SplitCard) -> int:
     """Write the labelled frames of a SLEAP file's videos as PNG; give how many were written.
 

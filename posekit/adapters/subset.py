@@ -7,8 +7,10 @@ always stay together.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -21,32 +23,66 @@ from posekit.config import Strict, validate
 from posekit.errors import DatasetError
 
 _SHOWN = 5
+_LAST_NUMBER = re.compile(r"[-_. ]*[0-9]+$")
+_Names = list[str]
+_Key = list[tuple[int, str]]
 
 
 class Subset(Strict):
-    """The option `subset`: one rule for keeping images.
+    """The option `subset`: one rule for keeping images, or `present` alone.
 
     Attributes:
         list: keep the images that this text file names, one a line, relative to the dataset's
             root or to the split's image folder. The file's path is relative to the root.
         keep_every: keep every n-th image in file order: the n-th, the 2n-th, ...
         leave_out_every: keep the others.
-        fraction: keep the images whose hashed path falls in [low, high) of [0, 1), so that two
+        fraction: keep the images whose hashed group falls in [low, high) of [0, 1), so that two
             splits with ranges side by side share out the images the same way on every machine.
+        groups: keep the images of these groups.
+        leave_out_groups: keep the images of the others.
+        before: keep the images whose path stands before this one, numbers in it taken as numbers.
+        starting: keep the others: this image and those after it.
+        by: what a group is: the 'image' itself, its 'folder', or its 'stem', which is its path
+            without the last number (all frames of video3_0017.png's video; of ann_02.jpg, Ann).
+        present: also leave out images whose file is not there.
     """
 
     list: str | None = None
     keep_every: int | None = Field(None, ge=2)
     leave_out_every: int | None = Field(None, ge=2)
     fraction: tuple[float, float] | None = None
+    groups: _Names | None = None
+    leave_out_groups: _Names | None = None
+    before: str | None = None
+    starting: str | None = None
+    by: Literal["image", "folder", "stem"] = "image"
+    present: bool = False
 
     @model_validator(mode="after")
     def _one_rule(self) -> Subset:
-        if len(self.model_fields_set) != 1:
-            raise ValueError(f"expected exactly one of {', '.join(type(self).model_fields)}")
+        rules = set(type(self).model_fields) - {"by", "present"}
+        given = {name for name in rules if getattr(self, name) is not None}
+        if len(given) > 1 or not (given or self.present):
+            raise ValueError(f"expected exactly one of {', '.join(sorted(rules))}, or present")
         if self.fraction and not 0 <= self.fraction[0] < self.fraction[1] <= 1:
             raise ValueError("fraction: expected two numbers 0 <= low < high <= 1")
+        if self.by != "image" and not given & {"fraction", "groups", "leave_out_groups"}:
+            raise ValueError("by: says what groups are, which only fraction and groups go by")
         return self
+
+
+def group_of(image: str, by: str) -> str:
+    """Give the group of an image by its path; see `Subset.by`."""
+    path = PurePosixPath(image)
+    if by == "folder":
+        return str(path.parent)
+    return str(path.parent / _LAST_NUMBER.sub("", path.stem)) if by == "stem" else image
+
+
+def natural_key(image: str) -> _Key:
+    """Give a key that sorts paths with the numbers in them taken as numbers."""
+    parts = re.split(r"([0-9]+)", image)
+    return [(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)]
 
 
 def split_subset(split: SplitCard) -> tuple[SplitCard, Subset | None]:
@@ -95,7 +131,7 @@ class _Rule:
     """Tells of one image after the other, in file order, whether the subset has it."""
 
     def __init__(self, subset: Subset, root: Path, split: SplitCard):
-        self._subset = subset
+        self._subset, self._root = subset, root
         self._order: dict[str, int] = {}
         self._seen: set[str] = set()
         self._names: list[str] = []
@@ -111,6 +147,8 @@ class _Rule:
 
     def keeps(self, image: str) -> bool:
         """Tell whether the subset has an image; may be asked again of the same one."""
+        if self._subset.present and not (self._root / image).is_file():
+            return False
         if self._subset.list is None:
             position = self._order.setdefault(image, len(self._order))
             return _keeps(self._subset, position, image)
@@ -136,6 +174,14 @@ def _keeps(subset: Subset, position: int, image: str) -> bool:
         return (position + 1) % subset.keep_every == 0
     if subset.leave_out_every is not None:
         return (position + 1) % subset.leave_out_every != 0
+    group = group_of(image, subset.by)
+    if subset.groups is not None:
+        return group in subset.groups
+    if subset.leave_out_groups is not None:
+        return group not in subset.leave_out_groups
+    if subset.before is not None or subset.starting is not None:
+        is_before = natural_key(image) < natural_key(subset.before or subset.starting or "")
+        return is_before == (subset.before is not None)
     low, high = subset.fraction or (0.0, 1.0)
-    digest = hashlib.sha256(image.encode()).digest()
+    digest = hashlib.sha256(group.encode()).digest()
     return low <= int.from_bytes(digest[:8], "big") / 2**64 < high
