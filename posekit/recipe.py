@@ -172,7 +172,8 @@ class Training(Strict):
         log_every, save_every, evaluate_every: in steps; 0 evaluates at the end only.
         gradient_report_every: in steps; logs each head's share of the gradient of one late layer of
             the backbone and the cosines between heads, for the report; 0 does not measure. The
-            run's weights are the same with and without.
+            run's weights are the same with and without. Steps whose phase rests the whole backbone
+            are not measured.
         compile: compile the blocks and decoders (torch.compile): faster steps after a first one
             that takes a minute; on a CPU it needs a C++ compiler.
         tensorboard: also write curves for TensorBoard (extra `tensorboard`).

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from posekit.data.batch import Batch
 from posekit.errors import ConfigError
 from posekit.models import PoseModel
+from posekit.training.objective import Objective
 from posekit.training.step import LossModule, LossScale, rows_of
 
 
@@ -70,13 +71,24 @@ def measured_parameters(model: PoseModel) -> tuple[int, list[nn.Parameter]]:
     return last, blocks[last]
 
 
+def check_measurable(objective: Objective) -> None:
+    """Raise ConfigError if a run has no heads whose pull at the backbone could be measured."""
+    if not isinstance(objective, LossModule):
+        raise ConfigError(
+            "training.gradient_report_every: this run trains no heads that could be compared; set "
+            "it to 0"
+        )
+    measured_parameters(objective.model)
+
+
 def measure_gradients(
     module: LossModule, batches: Sequence[Batch], scale: LossScale, factor: float = 1.0
 ) -> GradientReport:
     """Measure how each head's part of a step's loss moves the backbone.
 
-    Nothing is left behind: gradients are not accumulated and buffers (batch-norm statistics) are
-    put back. Random draws (drop path) are the caller's to fix, see `keyed_randomness`.
+    Nothing is left behind: gradients are not accumulated, buffers (batch-norm statistics) are put
+    back, and losses beside the heads' own, which may keep a state, are left out. Random draws (drop
+    path) are the caller's to fix, see `keyed_randomness`.
 
     Args:
         module: the loss module, not wrapped for several processes; in training mode.
@@ -92,7 +104,7 @@ def measure_gradients(
     label_weight = _label_weight(module, batches)
     factors = scale.factors(label_weight, {**dict.fromkeys(label_weight, 1.0), **rows})
     gradients: dict[str, Tensor] = {}
-    with _buffers_kept(module):
+    with _buffers_kept(module), _without_extras(module):
         for batch in batches:
             terms = module(batch)
             for head, (total, _) in terms.items():
@@ -125,6 +137,16 @@ def _label_weight(module: LossModule, batches: Sequence[Batch]) -> dict[str, Ten
         for head, weight in module.label_weight(batch).items():
             total[head] = total[head] + weight if head in total else weight
     return total
+
+
+@contextmanager
+def _without_extras(module: LossModule) -> Iterator[None]:
+    """Let a module give the heads' losses only."""
+    extras, module.extras = module.extras, ()
+    try:
+        yield
+    finally:
+        module.extras = extras
 
 
 @contextmanager

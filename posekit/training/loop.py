@@ -22,7 +22,7 @@ from posekit.recipe import Recipe, recipe_from_dict
 from posekit.training.clock import Clock
 from posekit.training.compiled import compile_parts
 from posekit.training.events import ErrorBook, HeadResult, Listener
-from posekit.training.gradients import measure_gradients, measured_parameters
+from posekit.training.gradients import check_measurable, measure_gradients
 from posekit.training.host_memory import keep_freed_memory
 from posekit.training.losses import PointLoss
 from posekit.training.objective import Objective, Terms
@@ -143,7 +143,7 @@ class Trainer:
         self.best: dict[str, float] = {}
         self.errors = ErrorBook(listener)
         if training.gradient_report_every:
-            measured_parameters(self.model)  # says at once if there is nothing to measure
+            check_measurable(self.objective)
 
     @property
     def averaged_model(self) -> Any:
@@ -252,6 +252,9 @@ class Trainer:
         every, main = self.recipe.training.gradient_report_every, self.accelerator.is_main_process
         if not every or (self.step + 1) % every or self.folder is None or not main:
             return
+        self.phases.apply(self.step)
+        if not any(parameter.requires_grad for parameter in self.model.backbone.parameters()):
+            return  # a phase rests the backbone: no head moves it
         self.module.train()
         inner = getattr(self.module, "module", self.module)
         scaler = self.accelerator.scaler

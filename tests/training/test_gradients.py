@@ -12,9 +12,14 @@ from tiny import tiny_recipe
 from posekit import engine
 from posekit.engine.train import _prepare
 from posekit.errors import ConfigError
+from posekit.model_config import FreezeConfig, Phase
 from posekit.recipe import recipe_from_dict
 from posekit.training.events import Silent
-from posekit.training.gradients import measure_gradients, measured_parameters
+from posekit.training.gradients import (
+    check_measurable,
+    measure_gradients,
+    measured_parameters,
+)
 from posekit.training.loop import check_same_run
 from posekit.training.step import LossModule, LossScale, run_step
 
@@ -125,6 +130,49 @@ def test_a_frozen_backbone_is_one_sentence(tiny):
     )
     with pytest.raises(ConfigError, match=r"gradient_report_every: the backbone is frozen"):
         engine.train(frozen, evaluate=False)
+
+
+def test_a_phase_that_rests_the_backbone_is_not_measured(tiny):
+    recipe = tiny(gradient_report_every=1)
+    phase = Phase(start=2, freeze=FreezeConfig(backbone=True))
+    done = engine.train(recipe.model_copy(update={"phases": (phase,)}), evaluate=False)
+    assert [line["step"] for line in lines(done.folder) if "gradients" in line] == [1, 2]
+
+
+class Counting:
+    """A loss beside the heads' own that keeps a state."""
+
+    names = (".counting",)
+
+    def __init__(self):
+        self.calls = 0
+
+    def step_begins(self, step):
+        pass
+
+    def step_ends(self):
+        pass
+
+    def __call__(self, model, made):
+        self.calls += 1
+        return {".counting": made.features.square().sum()}
+
+
+def test_losses_beside_the_heads_own_are_left_alone(tiny):
+    run, module = module_of(tiny(batch_size=8))
+    module.eval()
+    plain = measure_gradients(module, [run.loader.batch(0)], SCALE)
+    counting = Counting()
+    module.extras = (counting,)
+    again = measure_gradients(module, [run.loader.batch(0)], SCALE)
+    assert again == plain
+    assert counting.calls == 0
+    assert module.extras == (counting,)
+
+
+def test_a_run_without_heads_is_one_sentence():
+    with pytest.raises(ConfigError, match="trains no heads that could be compared"):
+        check_measurable(torch.nn.Linear(1, 1))
 
 
 def test_a_run_may_be_resumed_with_and_without_measuring(tiny):
