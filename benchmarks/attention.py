@@ -5,12 +5,12 @@ python benchmarks/attention.py
 
 from __future__ import annotations
 
-from practice_runs import MEASURE, SMALL, people_recipe, practice_folder, train_and_score
+from practice_runs import MEASURE, SHORT, people_recipe, practice_folder, train_and_score
 
 from posekit.engine.setup import build_run_model, read_heads
 from posekit.models.costs import backbone_macs
 
-STEPS = 90
+STEPS = 120
 WINDOW = "backbone.window=[4, 4]"
 KINDS = {
     "full": "full",
@@ -24,15 +24,15 @@ KINDS = {
 
 def main() -> None:
     """Train each kind for a few steps and print a table."""
-    with practice_folder() as folder:
+    with practice_folder(300, 150) as folder:
         print(
-            f"16x12 tokens, windows of 4x4, {STEPS} steps\n\n| attention | attention's products, "
+            f"12x8 tokens, windows of 4x4, {STEPS} steps\n\n| attention | attention's products, "
             f"share of full | whole backbone | CPU s a step | {MEASURE} |\n| --- | --- | --- | --- "
             "| --- |"
         )
         for kind, pattern in KINDS.items():
             settings = [
-                *SMALL,
+                *SHORT,
                 "backbone.feature_stride=8",
                 "heads.coco.decoder={kind: simple, upsample: 1, channels: null, layers: null}",
                 f"backbone.attention={pattern}",
@@ -40,7 +40,7 @@ def main() -> None:
                 "backbone.relative_bias=true",
             ]
             recipe = people_recipe(folder, kind.replace(" ", ""), settings, STEPS)
-            macs = backbone_macs(build_run_model(recipe, read_heads(recipe)).backbone, (128, 96))
+            macs = backbone_macs(build_run_model(recipe, read_heads(recipe)).backbone, (96, 64))
             rest = macs["projections"] + macs["ffn"]
             share = macs["attention"] / macs["full_attention"]
             whole = (rest + macs["attention"]) / (rest + macs["full_attention"])

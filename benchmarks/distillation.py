@@ -5,18 +5,18 @@ python benchmarks/distillation.py
 
 from __future__ import annotations
 
-from practice_runs import MEASURE, people_recipe, practice_folder, show, train_and_score
+from practice_runs import MEASURE, SHORT, people_recipe, practice_folder, show, train_and_score
 
-TEACHER = ("backbone.embed_dim=192", "backbone.depth=5", "backbone.num_heads=3")
-STUDENT = ("backbone.embed_dim=96", "backbone.depth=3", "backbone.num_heads=3")
-STEPS = 120
+TEACHER = (*SHORT, "backbone.embed_dim=160", "backbone.depth=5", "backbone.num_heads=4")
+STUDENT = (*SHORT, "backbone.embed_dim=64", "backbone.depth=3", "backbone.num_heads=2")
+STEPS = 150
 SEEDS = (0, 1)
 
 
 def main() -> None:
     """Train the teacher, then each kind of student with two seeds, and print a table."""
-    with practice_folder() as folder:
-        score, _ = train_and_score(people_recipe(folder, "teacher", TEACHER, 260))
+    with practice_folder(300, 150) as folder:
+        score, _ = train_and_score(people_recipe(folder, "teacher", TEACHER, 300))
         teacher = f"distillation.teacher={folder / 'runs' / 'teacher'}"
         token = f"distillation.token.file={folder / 'runs' / 'first' / 'token.pt'}"
         learn = ("distillation.token.steps=60", "distillation.output=0")

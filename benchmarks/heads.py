@@ -1,9 +1,11 @@
 """Kinds of heads on the same backbone and steps: heatmaps, SimCC, soft-argmax, regression.
 
-python benchmarks/heads.py
+python benchmarks/heads.py              or, for some rows:  python benchmarks/heads.py RLE SimCC
 """
 
 from __future__ import annotations
+
+import sys
 
 from practice_runs import MEASURE, SMALL, people_recipe, practice_folder, train_and_score
 
@@ -30,7 +32,10 @@ def main() -> None:
             f"{STEPS} steps\n\n| head | parameters of the head | CPU s a step | {MEASURE} |\n"
             "| --- | --- | --- | --- |"
         )
+        wanted = sys.argv[1:]
         for kind, (card, *settings) in KINDS.items():
+            if wanted and not any(word in kind for word in wanted):
+                continue
             chosen = [*SMALL, f"heads.coco.head={card}", *settings]
             recipe = people_recipe(folder, kind.replace(" ", ""), chosen, STEPS)
             model = build_run_model(recipe, read_heads(recipe))

@@ -9,7 +9,7 @@ import time
 
 from practice_runs import (
     MEASURE,
-    SMALL,
+    SHORT,
     people_recipe,
     practice_folder,
     show,
@@ -19,18 +19,18 @@ from practice_runs import (
 from posekit import engine
 from posekit.training.events import Silent
 
-STEPS = 120
-PRETRAINING = 400
+STEPS = 150
+PRETRAINING = 500
 SEEDS = (0, 1)
 STEM = "backbone.stem=patch"
 
 
 def main() -> None:
     """Pre-train once, fine-tune and train from scratch with two seeds, print a table."""
-    with practice_folder() as folder:
+    with practice_folder(300, 150) as folder:
         listener = Silent()
         settings = [
-            *SMALL,
+            *SHORT,
             STEM,
             "pretraining.decoder_width=64",
             "pretraining.decoder_depth=1",
@@ -55,12 +55,11 @@ def main() -> None:
             scores = []
             for seed in SEEDS:
                 name = f"{kind}-{seed}".replace(" ", "-")
-                pose = people_recipe(folder, name, [*SMALL, STEM, *start], STEPS, seed)
+                pose = people_recipe(folder, name, [*SHORT, STEM, *start], STEPS, seed)
                 scores.append(train_and_score(pose)[0])
             show(kind, scores)
-        begun = time.process_time()
         longer = STEPS + PRETRAINING // 3
-        pose = people_recipe(folder, "longer", [*SMALL, STEM], longer)
+        pose = people_recipe(folder, "longer", [*SHORT, STEM], longer)
         show(f"from scratch, {longer} steps", [train_and_score(pose)[0]])
 
 

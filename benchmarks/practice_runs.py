@@ -19,6 +19,10 @@ from posekit.recipe import Recipe, load_recipe
 
 MEASURE = f"{YARDSTICK} of the box's long side"
 SMALL = ("backbone.embed_dim=128", "backbone.depth=4", "backbone.num_heads=4")
+SHORT = (
+    *("backbone.embed_dim=96", "backbone.depth=4", "backbone.num_heads=3"),
+    *("heads.coco.input_size=[96, 64]", "training.batch_size=16"),
+)
 
 
 @contextmanager

@@ -66,6 +66,12 @@ def test_each_head_logs_its_loss_to_the_teacher_and_learns_from_it(student):
     assert not equal(state_of(done.model), state_of(without.model))
 
 
+def test_a_taught_run_is_evaluated_and_reported_like_any_other(student):
+    done = engine.train(student("reported", {"output": 1.0}))
+    assert set(done.results) == {"blobs", "rings"}
+    assert (done.folder / "report.html").is_file()
+
+
 def test_a_shared_loss_scale_gives_one_term_over_all_samples(student):
     listener = Silent()
     engine.train(student("share", {}, loss_scale="share"), evaluate=False, listener=listener)
