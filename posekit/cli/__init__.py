@@ -7,11 +7,23 @@ import sys
 
 from rich.console import Console
 
-from posekit.cli import data, look, new, pretrain, reproduce, share, sigmas, use, work
+from posekit.cli import check, data, look, new, pretrain, reproduce, share, sigmas, use, work
 from posekit.cli.base import app
 from posekit.errors import ConfigError, PosekitError
 
-__all__ = ["data", "look", "main", "new", "pretrain", "reproduce", "share", "sigmas", "use", "work"]
+__all__ = [
+    "check",
+    "data",
+    "look",
+    "main",
+    "new",
+    "pretrain",
+    "reproduce",
+    "share",
+    "sigmas",
+    "use",
+    "work",
+]
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ from html import escape
 from pathlib import Path
 
 from posekit import __version__
+from posekit.drawing.page import html_page
 from posekit.errors import PosekitError
-from posekit.evaluation import report_page
 from posekit.evaluation.compare import NAN, Comparison, best_runs
 from posekit.evaluation.report_charts import bar, chart_card, format_score, line_chart
 from posekit.evaluation.report_data import RunRecord, lower_is_better, read_run
@@ -53,7 +53,7 @@ def write_comparison(file: str | Path, compared: Comparison, folders: Sequence[s
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         draft.write_text(
-            report_page.page(f"{' | '.join(compared.runs)} - posekit compare", navigation, body),
+            html_page(f"{' | '.join(compared.runs)} - posekit compare", navigation, body),
             encoding="utf-8",
         )
         draft.replace(target)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from posekit import __version__
+from posekit.drawing.page import html_page
 from posekit.evaluation import report_page
 from posekit.evaluation.report_data import read_run
 
@@ -33,7 +34,7 @@ def write_report(run_folder: str | Path) -> Path:
             f"<footer>Written by posekit {__version__}.</footer>",
         )
     )
-    html = report_page.page(f"{run.name} - posekit report", report_page.navigation(run), body)
+    html = html_page(f"{run.name} - posekit report", report_page.navigation(run), body)
     target = run.folder / "report.html"
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     draft.write_text(html, encoding="utf-8")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,23 +13,12 @@ import cv2
 import numpy as np
 
 from posekit.drawing import ERROR, LEFT, MIDDLE, RIGHT, Colour
+from posekit.drawing.page import jpeg_uri
 from posekit.evaluation import report_errors, report_gradients
 from posekit.evaluation.report_charts import bar, chart_card, format_score, line_chart
 from posekit.evaluation.report_data import HeadRecord, RunRecord, lower_is_better
 
 _MANY_KEYPOINTS = 40
-
-
-def page(title: str, navigation: str, body: str) -> str:
-    """Give a whole HTML page that needs nothing from anywhere else."""
-    style = resources.files("posekit.evaluation").joinpath("report.css").read_text("utf-8")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>\n{style}</style></head>\n"
-        f'<body><div class="page"><nav aria-label="Contents">{navigation}</nav>\n'
-        f"<main>{body}</main></div></body></html>\n"
-    )
 
 
 def navigation(run: RunRecord) -> str:
@@ -268,8 +255,7 @@ def embed(file: Path) -> str | None:
     image = cv2.imdecode(np.frombuffer(file.read_bytes(), dtype=np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         return None
-    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 86])
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
+    return jpeg_uri(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
 def protocol(head: HeadRecord) -> str:
