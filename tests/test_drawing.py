@@ -170,3 +170,28 @@ def test_a_view_beyond_the_image_keeps_points_on_their_pixels():
     peak = np.unravel_index(view.sum(axis=2, dtype=int).argmax(), view.shape[:2])
     assert abs(peak[0] - y) <= 2.5
     assert abs(peak[1] - x) <= 2.5
+
+
+# Linear RGB as red-green blind readers of two kinds see it (Machado et al. 2009, severity 1).
+BLINDNESS = {
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+               [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+               [-0.011820, 0.042940, 0.968881]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BLINDNESS)
+def test_the_colours_stay_apart_for_colour_blind_readers(kind: str):
+    """Red and green of the same lightness, the usual choice, are the counter-example."""
+
+    def seen(colour: tuple[int, ...]) -> np.ndarray:
+        linear = (np.array(colour) / 255) ** 2.2
+        return np.clip(np.array(BLINDNESS[kind]) @ linear, 0, 1) ** (1 / 2.2)
+
+    def distance(a: tuple[int, ...], b: tuple[int, ...]) -> float:
+        return float(np.linalg.norm(seen(a) - seen(b)))
+
+    for a, b in ((LEFT, RIGHT), (LEFT, MIDDLE), (RIGHT, MIDDLE), (TRUTH, LEFT), (TRUTH, RIGHT)):
+        assert distance(a, b) > 0.25, (a, b)
+    assert distance((200, 60, 60), (110, 110, 40)) < 0.25

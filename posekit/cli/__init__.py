@@ -28,6 +28,9 @@ __all__ = [
 
 def main() -> None:
     """Run the command line: exit code 0 done, 1 the work found a problem, 2 wrong usage."""
+    # what is wrong with a file is said in our sentence, not in the decoders' own words as well
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     try:
         app(standalone_mode=True)
     except ConfigError as error:

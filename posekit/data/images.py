@@ -48,7 +48,7 @@ def read_image(
         DatasetError: the file is missing, no image, cut off, or has another size than declared.
     """
     data = _read_bytes(file)
-    if _is_truncated_jpeg(data):
+    if is_truncated_jpeg(data):
         raise DatasetError(
             file, "the JPEG data end early (the file was cut off)", fix="download the file again"
         )
@@ -94,7 +94,7 @@ def _divided(size: tuple[int, int], by: int) -> tuple[int, int]:
     return (-(-int(size[0]) // by), -(-int(size[1]) // by))
 
 
-def _is_truncated_jpeg(data: bytes) -> bool:
+def is_truncated_jpeg(data: bytes) -> bool:
     """True if a JPEG's picture data have no end marker; decoders paint the rest grey."""
     if not data.startswith(_JPEG_START):
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import inspect
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -116,10 +117,15 @@ def to_pandas(poses: Poses) -> Any:
 def to_supervision(poses: Poses) -> Any:
     """Give supervision's KeyPoints of all instances."""
     supervision = _optional("supervision", "to_supervision")
+    scores = poses.scores.astype(np.float32)
+    fields: dict[str, Any] = {"confidence": scores}
+    if "keypoint_confidence" in inspect.signature(supervision.KeyPoints).parameters:  # from 0.29 on
+        fields = {
+            "keypoint_confidence": scores,
+            "detection_confidence": poses.instance_scores.astype(np.float32),
+        }
     return supervision.KeyPoints(
-        xy=poses.keypoints.astype(np.float32),
-        confidence=poses.scores.astype(np.float32),
-        class_id=np.zeros(len(poses), dtype=int),
+        xy=poses.keypoints.astype(np.float32), class_id=np.zeros(len(poses), dtype=int), **fields
     )
 
 

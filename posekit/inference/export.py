@@ -90,7 +90,7 @@ def export(
             model was made for; generated patterns if left out.
 
     Raises:
-        ParityError: the drift is above the limit; no file is left behind.
+        ParityError: the drift is above the limit in one of the files; none is written.
         CheckpointError: a missing extra, an unknown ending, or a model that cannot be exported.
     """
     file = Path(file)
@@ -102,15 +102,27 @@ def export(
     heads = _choose(predictor, head)
     groups = predictor.by_geometry(heads)
     limit = LIMIT_PX[precision] if limit_px is None else limit_px
-    done = []
-    for group in groups:
-        target = file if len(groups) == 1 else file.with_stem(f"{file.stem}-{'+'.join(group)}")
-        parity = _write_checked(
-            predictor, group, target, decode, precision, limit, samples or sample_patterns()
-        )
-        size = sum(part.stat().st_size for part in _parts(target)) / 2**20
-        done.append(ExportDone(target, kind, precision, decode, group, size, parity, limit))
-    return done
+    proof = samples or sample_patterns()
+    checked: list[tuple[Path, tuple[str, ...], Parity]] = []
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.stem}.") as folder:
+            for group in groups:
+                name = file if len(groups) == 1 else _own_file(file, group)
+                draft = Path(folder) / name.name
+                write_graph(predictor, group, draft, decode=decode, precision=precision)
+                parity = measure_parity(predictor, draft, group, proof, limit_px=limit)
+                _check(parity, name, limit, SCORE_LIMIT[precision])
+                checked.append((name, group, parity))
+            # weights first, so that a graph never stands without them
+            for part in sorted(Path(folder).iterdir(), key=lambda part: part.suffix == file.suffix):
+                os.replace(part, file.parent / part.name)
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be written ({error.strerror})") from None
+    return [
+        ExportDone(name, kind, precision, decode, group, _size_mib(name), parity, limit)
+        for name, group, parity in checked
+    ]
 
 
 def read_samples(
@@ -133,30 +145,6 @@ def read_samples(
     if not samples:
         raise PredictionError("none of the sample images has a box, so there is nothing to compare")
     return samples
-
-
-def _write_checked(
-    predictor: Predictor,
-    heads: tuple[str, ...],
-    file: Path,
-    decode: bool,
-    precision: Precision,
-    limit_px: float,
-    samples: Sequence[Sample],
-) -> Parity:
-    """Write into a folder beside the target and move the files only if they pass the gate."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.stem}.") as folder:
-            draft = Path(folder) / file.name
-            write_graph(predictor, heads, draft, decode=decode, precision=precision)
-            parity = measure_parity(predictor, draft, heads, samples, limit_px=limit_px)
-            _check(parity, file, limit_px, SCORE_LIMIT[precision])
-            for part in sorted(Path(folder).iterdir(), key=lambda part: part == draft):
-                os.replace(part, file.parent / part.name)
-    except OSError as error:
-        raise CheckpointError(f"{file}: cannot be written ({error.strerror})") from None
-    return parity
 
 
 def _check(parity: Parity, file: Path, limit_px: float, score_limit: float) -> None:
@@ -188,11 +176,16 @@ def _choose(predictor: Predictor, head: str | Sequence[str] | None) -> tuple[str
     return tuple(dict.fromkeys(name for one in head for name in predictor.choose(one)))
 
 
-def _parts(file: Path) -> list[Path]:
-    """Give the files that an export consists of: OpenVINO's weights, ONNX's external data."""
-    beside = [file.with_suffix(".bin")] if file.suffix == ".xml" else []
-    beside.append(file.with_name(f"{file.name}.data"))
-    return [file, *(part for part in beside if part.is_file())]
+def _own_file(file: Path, heads: tuple[str, ...]) -> Path:
+    return file.with_stem(f"{file.stem}-{'+'.join(heads)}")
+
+
+def _size_mib(file: Path) -> float:
+    """Give the size of all that an export consists of: OpenVINO's weights, external data."""
+    parts = [file, file.with_name(f"{file.name}.data")]
+    if file.suffix == ".xml":
+        parts.append(file.with_suffix(".bin"))
+    return sum(part.stat().st_size for part in parts if part.is_file()) / 2**20
 
 
 def _require(package: str, extra: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal, overload
 import cv2
 import numpy as np
 
+from posekit.data.images import is_truncated_jpeg
 from posekit.errors import PredictionError, nearest
 from posekit.inference.decode_numpy import decode_maps
 from posekit.inference.results import Poses
@@ -195,7 +196,12 @@ def _read(image: Any) -> tuple[str, np.ndarray]:
             data = np.frombuffer(Path(image).read_bytes(), dtype=np.uint8)
         except OSError as error:
             raise PredictionError(f"{image}: cannot be read ({error.strerror})") from None
-        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        if is_truncated_jpeg(data.tobytes()):
+            raise PredictionError(f"{image}: the JPEG data end early (the file was cut off)")
+        try:
+            decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        except cv2.error:  # more pixels than OpenCV takes
+            decoded = None
         if decoded is None:
             raise PredictionError(f"{image}: it cannot be decoded as an image")
         return str(image), cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)

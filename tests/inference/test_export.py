@@ -236,6 +236,17 @@ def test_heads_with_other_crops_or_experts_get_files_of_their_own(make_model, tm
         assert files == ["m-a.onnx", "m-b.onnx"]
 
 
+@pytest.mark.usefixtures("faked")
+def test_one_file_that_fails_keeps_all_back(make_model, tmp_path, monkeypatch):
+    answers = iter([Parity(0.0, "a", "nose", 9, 0, 0.0), Parity(5.0, "b", "tail", 9, 0, 0.0)])
+    monkeypatch.setattr("posekit.inference.export.measure_parity", lambda *_, **__: next(answers))
+    mixed = make_model({"a": head(SCHEMA_A), "b": head(SCHEMA_B, "msra")})
+    (tmp_path / "m-a.onnx").write_bytes(b"before")
+    with pytest.raises(ParityError, match=r"m-b\.onnx: .*'tail' of head 'b' 5 px"):
+        export(Predictor(mixed, device="cpu"), tmp_path / "m.onnx", head="all")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"before"]
+
+
 @pytest.mark.parametrize(
     ("parity", "message"),
     [

@@ -68,6 +68,18 @@ def test_all_heads_in_one_backbone_pass_equal_each_head_alone(make_model, pictur
         assert np.abs(together[name].keypoints - alone.keypoints).max() < 1e-4
 
 
+def test_every_crop_passes_the_backbone_exactly_once(make_model, picture):
+    """Counted over several images, boxes and batches, with all heads asked for."""
+    model = make_model()
+    rows: list[int] = []
+    model.backbone.register_forward_hook(lambda _module, args, _out: rows.append(len(args[0])))
+    predictor = Predictor(model, device="cpu", batch_size=2)
+    images, boxes = [picture, picture[:60], picture], [BOXES, None, np.tile(BOXES, (2, 1))]
+    poses = predictor.predict(images, boxes, head="all")
+    assert sum(rows) == len(poses["a"]) == len(poses["b"]) == 7
+    assert max(rows) <= 2
+
+
 def test_heads_of_other_crops_and_experts_get_their_own_pass(make_model, picture):
     heads = {"a": head(SCHEMA_A), "b": head(SCHEMA_B, "msra"), "c": head(SCHEMA_B, size=(64, 64))}
     for model, passes in (

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -81,6 +83,52 @@ def test_deeplabcut_csv_of_several_instances_names_individuals(tmp_path: Path):
     assert [row[0] for row in rows[:4]] == ["scorer", "individuals", "bodyparts", "coords"]
     assert set(rows[1][1:]) == {"individual1", "individual2"}
     assert rows[5][-1] == ""
+
+
+def test_pandas_has_a_line_per_keypoint():
+    pytest.importorskip("pandas", reason="pandas is not installed")
+    found = poses([0, 1])
+    table = found.to_pandas()
+    assert list(table.columns) == ["image", "instance", "keypoint", "x", "y", "score"]
+    row = table[(table.instance == 1) & (table.keypoint == "right_hand")].iloc[0]
+    assert (row.image, row.x) == ("two.jpg", pytest.approx(found.keypoints[1, 2, 0]))
+    assert len(table) == 6
+
+
+@dataclass
+class OldKeyPoints:
+    """The fields of supervision's class before 0.29."""
+
+    xy: np.ndarray
+    class_id: np.ndarray
+    confidence: np.ndarray
+
+
+@dataclass
+class NewKeyPoints:
+    """The fields since."""
+
+    xy: np.ndarray
+    class_id: np.ndarray
+    keypoint_confidence: np.ndarray
+    detection_confidence: np.ndarray
+
+
+@pytest.mark.parametrize("kind", [OldKeyPoints, NewKeyPoints, None])
+def test_supervision_gets_points_and_confidences(monkeypatch, kind):
+    """supervision brings another build of OpenCV; its own class is tried where it is there."""
+    if kind is None:
+        kind = pytest.importorskip("supervision", reason="supervision is not installed").KeyPoints
+    else:
+        monkeypatch.setitem(sys.modules, "supervision", SimpleNamespace(KeyPoints=kind))
+    found = poses([0, 1])
+    given = found.to_supervision()
+    assert isinstance(given, kind)
+    assert np.asarray(given.xy) == pytest.approx(found.keypoints, abs=1e-3)
+    name = "confidence" if kind is OldKeyPoints else "keypoint_confidence"
+    assert getattr(given, name) == pytest.approx(found.scores)
+    if kind is not OldKeyPoints:
+        assert given.detection_confidence == pytest.approx(found.instance_scores)
 
 
 @pytest.mark.parametrize(
