@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,22 @@ def boxes_file(index: PoseIndex, protocol: Protocol) -> Path | None:
             "the file itself (boxes=FILE)"
         )
     return index.root / named
+
+
+def boxes_hash(index: PoseIndex, protocol: Protocol) -> str:
+    """Give the SHA-256 of a detector's file, or "" for annotated boxes.
+
+    Raises:
+        PredictionError: the file cannot be read.
+    """
+    file = boxes_file(index, protocol)
+    if file is None:
+        return ""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise PredictionError(f"{file}: cannot be read ({error.strerror})") from None
 
 
 def _detections(file: Path, index: PoseIndex, protocol: Protocol) -> Predictions:
@@ -97,6 +114,11 @@ def _record(record: Any, position: int, file: Path) -> dict[str, Any]:
     for key in ("image_id", "bbox", "score"):
         if not isinstance(record, dict) or key not in record:
             raise PredictionError(f"{file}, record {position}: field '{key}' is missing")
+    if not isinstance(record["image_id"], (int, str)):
+        raise PredictionError(
+            f"{file}, record {position}: field 'image_id': found {record['image_id']!r}, expected "
+            "a number or text"
+        )
     box = record["bbox"]
     numbers = [*box, record["score"]] if isinstance(box, list) else []
     if len(numbers) != 5 or not all(

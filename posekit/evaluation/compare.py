@@ -100,7 +100,10 @@ def protocol_differences(scores: Mapping[str, Scores]) -> dict[str, dict[str, An
     """Give setting -> run -> value for every setting in which the protocols differ."""
     keys = dict.fromkeys(k for s in scores.values() for k in s.protocol if k not in NOT_PROTOCOL)
     found = {}
+    hashed = all(s.protocol.get("boxes_hash") for s in scores.values())
     for key in keys:
+        if key == "boxes" and hashed:
+            continue  # what the file held counts, not where it lay
         values = {run: s.protocol.get(key) for run, s in scores.items()}
         if len({json.dumps(v, sort_keys=True) for v in values.values()}) > 1:
             found[key] = values

@@ -20,9 +20,10 @@ class Protocol(Strict):
 
     Attributes:
         boxes: 'annotation' or the file of the detector's boxes.
+        boxes_hash: SHA-256 of the detector's file; filled in by the runner.
         min_box_score: detector boxes below this score are left out.
         padding: enlargement of the box; None takes the card's.
-        flip_test: average with the mirrored image.
+        flip_test: average with the mirrored image; None where nobody knows (a predictions file).
         shift_flipped: shift mirrored heatmaps by one pixel; None leaves it to the codec.
         refine: how the codec gets between heatmap pixels; '' takes the head's own way.
         decoder: how heatmaps became points; filled in by the codec that decoded.
@@ -34,9 +35,10 @@ class Protocol(Strict):
     """
 
     boxes: str = "annotation"
+    boxes_hash: str = ""
     min_box_score: float = 0.0
     padding: Positive | None = None
-    flip_test: bool = True
+    flip_test: bool | None = True
     shift_flipped: bool | None = None
     refine: str = ""
     decoder: str = ""

@@ -21,7 +21,7 @@ from posekit.data.eval_loader import DetectedBoxes, EvalLoader
 from posekit.data.index import PoseIndex
 from posekit.errors import ConfigError, nearest
 from posekit.evaluation.base import Predictions, Scores, plain_values
-from posekit.evaluation.boxes import boxes_of
+from posekit.evaluation.boxes import boxes_hash, boxes_of
 from posekit.evaluation.protocol import OksProtocol, Protocol
 from posekit.evaluation.registry import evaluate, protocol_of
 from posekit.evaluation.submission import write_submission, write_text
@@ -116,7 +116,7 @@ def predict_split(
     done = 0
     for batch in loader:
         points_crop, score = predict_crops(
-            model, head, codec, batch.images, flip=protocol.flip_test
+            model, head, codec, batch.images, flip=bool(protocol.flip_test)
         )
         inverse = inverse_crop_matrices(batch.center, batch.size, 0.0, codec.input_size, codec.warp)
         points[batch.rows] = transform_points(points_crop.cpu().numpy(), inverse)
@@ -185,6 +185,7 @@ def complete_protocol(protocol: Protocol, codec: Codec, head: str, index: PoseIn
     kind = getattr(config, "kind", type(codec).__name__)
     return protocol.model_copy(
         update={
+            "boxes_hash": boxes_hash(index, protocol),
             "decoder": ", ".join([kind, *details]),
             "shift_flipped": codec.shift_flipped,
             "padding": protocol.padding or index.card.box.padding,

@@ -28,6 +28,9 @@ _REFERENCES: dict[str, Reference] = {
 }
 
 
+_UNKNOWN: dict[str, Any] = {"boxes": "as in the file", "flip_test": None, "padding": None}
+
+
 @dataclass(frozen=True)
 class FileScores:
     """What a predictions file scores.
@@ -99,6 +102,8 @@ def score_file(
             "data_hash": index.data_hash,
             "posekit_version": __version__,
             "decoder": "a predictions file",
+            # What made the file is not known, so the card's defaults would be claims.
+            **{key: value for key, value in _UNKNOWN.items() if key not in chosen},
         }
     )
     predictions = _with_left_out(read.predictions, index, protocol)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import subprocess
@@ -163,6 +164,7 @@ def test_detector_boxes_are_judged_and_shown_with_the_people_that_they_lie_on(
     assert code == 0, err
     found = metrics(folder / "eval" / "blobs")
     assert found["protocol"]["boxes"] == str(file)
+    assert found["protocol"]["boxes_hash"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert found["counts"]["detections"] == 6
     assert found["yardstick"]["model"] is None
     assert found["error_types"]["count"] == 18

@@ -14,7 +14,12 @@ from posekit.catalog import dataset_card_from_dict
 from posekit.data.index import build_index
 from posekit.errors import ConfigError, PosekitError
 from posekit.evaluation.base import Scores
-from posekit.evaluation.compare import compare_runs, compare_scores, read_scores
+from posekit.evaluation.compare import (
+    compare_runs,
+    compare_scores,
+    protocol_differences,
+    read_scores,
+)
 from posekit.evaluation.oks_reference import load_xtcocotools
 from posekit.evaluation.registry import evaluate, protocol_of
 from posekit.evaluation.runner import write_results
@@ -170,6 +175,16 @@ def test_numbers_of_different_protocols_are_refused_by_name_unless_told(tmp_path
     comparison = compare_runs([a, b], allow_differences=True)
     assert comparison.differences["person"]["nms"] == {"a": "oks_nms", "b": "none"}
     assert "protocols differ in nms (a:" in comparison.text()
+
+
+def test_a_detectors_file_is_compared_by_what_it_held_not_by_where_it_lay():
+    here = Scores({"AP": 0.5}, "AP", protocol={"boxes": "/a/d.json", "boxes_hash": "1f"})
+    there = replace(here, protocol={"boxes": "/b/d.json", "boxes_hash": "1f"})
+    assert protocol_differences({"a": here, "b": there}) == {}
+    other = replace(here, protocol={"boxes": "/a/d.json", "boxes_hash": "2e"})
+    assert protocol_differences({"a": here, "b": other}) == {"boxes_hash": {"a": "1f", "b": "2e"}}
+    annotated = replace(here, protocol={"boxes": "annotation", "boxes_hash": ""})
+    assert set(protocol_differences({"a": here, "b": annotated})) == {"boxes", "boxes_hash"}
 
 
 def test_errors_are_compared_the_other_way_round():
