@@ -9,7 +9,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from posekit.engine.evaluate import evaluate_run
     from posekit.engine.model_card import model_card
+    from posekit.engine.prepare import prepare
     from posekit.engine.pretrain import pretrain
+    from posekit.engine.profile import profile
     from posekit.engine.share import push_to_hub
     from posekit.engine.train import plan, train
     from posekit.inference.export import export
@@ -25,7 +27,9 @@ __all__ = [
     "model_card",
     "plan",
     "predict_files",
+    "prepare",
     "pretrain",
+    "profile",
     "push_to_hub",
     "train",
 ]
@@ -38,7 +42,9 @@ _HOMES = {
     "model_card": "posekit.engine.model_card",
     "plan": "posekit.engine",
     "predict_files": "posekit.inference.files",
+    "prepare": "posekit.engine",
     "pretrain": "posekit.engine",
+    "profile": "posekit.engine",
     "push_to_hub": "posekit.engine.share",
     "train": "posekit.engine",
 }

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from posekit.engine.prepare import PreparedHead
+from posekit.engine.profile import Profile
 from posekit.engine.quickstart import Quickstart
 from posekit.engine.train import Plan
 from posekit.training.events import HeadResult, StepLog
@@ -147,6 +149,38 @@ def plan_tables(plan: Plan) -> list[Table | str]:
         f"peak memory {plan.memory_mib:,.0f} MiB (measured on dry steps)"
     )
     return [table, lines]
+
+
+def prepared_table(prepared: Mapping[str, PreparedHead]) -> Table:
+    """Give what `posekit prepare` shows."""
+    rows = []
+    for name, head in prepared.items():
+        splits = ", ".join(f"{split} {n} ({t})" for split, (n, t) in head.instances.items())
+        store = "no (data.cache)" if head.store_mib is None else f"{head.store_mib:.0f} MiB"
+        rows.append([name, splits, store, head.broken, duration(head.index_s + head.store_s)])
+    columns = ["head", "instances (trainable)", "crop store", "broken images", "took"]
+    return rows_table("Ready for training", columns, rows)
+
+
+def profile_parts(found: Profile) -> list[Table | str]:
+    """Give what `posekit profile` shows."""
+    rows = [
+        [part, f"{seconds * 1e3:.1f}", f"{seconds / found.step_s:.0%}"]
+        for part, seconds in found.parts_s.items()
+    ]
+    rows.append(["step", f"{found.step_s * 1e3:.1f}", ""])
+    used = ""
+    if found.utilisation is not None and found.product_gflops is not None:
+        used = (
+            f"; the model's products run at {found.utilisation:.0%} of a plain matrix product's "
+            f"{found.product_gflops:.0f} GFLOP/s"
+        )
+    return [
+        rows_table(f"A training step on {found.device}", ["part", "ms", "share"], rows),
+        f"{found.images_per_s:.1f} images/s, {found.memory_mib:.0f} MiB at the peak{used}.",
+        f"Limited by {found.limit}. What would help:",
+        *(f"- {sentence}" for sentence in found.advice),
+    ]
 
 
 def metrics_table(title: str, metrics: Mapping[str, float]) -> Table:

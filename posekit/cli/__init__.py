@@ -7,7 +7,7 @@ import sys
 
 from rich.console import Console
 
-from posekit.cli import check, data, look, new, pretrain, reproduce, share, sigmas, use, work
+from posekit.cli import check, data, look, new, pretrain, reproduce, share, sigmas, speed, use, work
 from posekit.cli.base import app
 from posekit.errors import ConfigError, PosekitError
 
@@ -21,6 +21,7 @@ __all__ = [
     "reproduce",
     "share",
     "sigmas",
+    "speed",
     "use",
     "work",
 ]

@@ -60,6 +60,11 @@ class CropStore:
         """Bytes of pixels on disk."""
         return len(self._pixels)
 
+    @property
+    def broken(self) -> int:
+        """Rows whose image could not be read."""
+        return len(self._failures)
+
     def read(self, row: int, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
         """Give the neighbourhood of a row; see `posekit.data.make_batch.PixelSource`.
 

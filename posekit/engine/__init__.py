@@ -3,20 +3,26 @@
 from posekit.engine.alone import compare_heads, train_alone
 from posekit.engine.elsewhere import evaluate_elsewhere, transfer_matrix
 from posekit.engine.evaluate import evaluate_run
+from posekit.engine.prepare import PreparedHead, prepare
 from posekit.engine.pretrain import PretrainResult, pretrain
+from posekit.engine.profile import Profile, profile
 from posekit.engine.reproduce import Reproduction, reproduce
 from posekit.engine.train import Plan, RunResult, plan, train
 
 __all__ = [
     "Plan",
+    "PreparedHead",
     "PretrainResult",
+    "Profile",
     "Reproduction",
     "RunResult",
     "compare_heads",
     "evaluate_elsewhere",
     "evaluate_run",
     "plan",
+    "prepare",
     "pretrain",
+    "profile",
     "reproduce",
     "train",
     "train_alone",

@@ -183,10 +183,16 @@ def plan(recipe: Recipe | str | Path, overrides: Iterable[str] = (), dry_steps: 
         },
         step_s=step_s,
         total_s=step_s * steps,
-        memory_mib=_peak_memory_mib(run.accelerator.device),
+        memory_mib=peak_memory_mib(run.accelerator.device),
         device=str(run.accelerator.device),
         parameters=sum(parameter.numel() for parameter in run.model.parameters()),
     )
+
+
+def dry_trainer(recipe: Recipe) -> tuple[Trainer, MixedLoader]:
+    """Give a recipe's loop and loader, for steps that leave nothing behind."""
+    run = _prepare(recipe, Silent(), dry=True)
+    return run.trainer(None, None), run.loader
 
 
 @dataclass
@@ -267,7 +273,8 @@ def _prepare(
     return _Run(recipe, heads, indices, model, loader, accelerator, quiet, teacher)
 
 
-def _peak_memory_mib(device: torch.device) -> float:
+def peak_memory_mib(device: torch.device) -> float:
+    """Give the peak memory of a GPU's tensors, or of this process where there is no GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

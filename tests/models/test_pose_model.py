@@ -93,6 +93,20 @@ def test_normalise_takes_bytes_of_either_layout_to_the_models_own_range(make_mod
     assert torch.equal(model.normalise(rows.permute(0, 3, 1, 2).contiguous()), expected)
 
 
+def test_normalise_equals_the_plain_formula_and_leaves_its_input_alone(make_model):
+    model = make_model()
+    bytes_ = torch.randint(0, 256, (2, 8, 6, 3), dtype=torch.uint8)
+    before = bytes_.clone()
+    plain = (bytes_.permute(0, 3, 1, 2) / 255 - model.mean) / model.std
+    for images in (bytes_, bytes_.permute(0, 3, 1, 2).contiguous()):
+        torch.testing.assert_close(model.normalise(images), plain)
+    assert model.normalise(bytes_).is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(bytes_, before)
+    floats = bytes_.float()
+    model.normalise(floats)
+    assert torch.equal(floats, before.float())
+
+
 @pytest.mark.parametrize("name", ["300w", "ap10k", "coco-wholebody", "a_b", "x+y"])
 def test_usual_names_are_legal_for_heads(make_model, make_spec, name):
     model = make_model({name: make_spec(2)})
