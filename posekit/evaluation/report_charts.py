@@ -82,7 +82,12 @@ def chart_card(title: str, note: str, chart: str, names: Sequence[str] = ()) -> 
 
 
 def format_score(value: float) -> str:
-    """Give a score as tables show it: three decimals of a fraction, two of a percentage."""
+    """Give a score as tables show it: three decimals of a fraction, two of a percentage.
+
+    A dash for -1, by which AP and AR say that nothing falls into their range.
+    """
+    if value == -1:
+        return "-"
     return f"{value:.3f}" if abs(value) < 2 else f"{value:.2f}"
 
 

@@ -76,6 +76,23 @@ def test_pckh_is_the_share_of_all_points_but_those_left_out(seed):
         assert scores.metrics["PCKh"] == pytest.approx(100 * np.mean(flat), abs=1e-9)
 
 
+def test_pck_by_torso_and_by_head_equals_the_slow_loop():
+    truth, predictions, schema = problem(8)
+    truth = replace(truth, visibility=np.full_like(truth.visibility, 2))
+    names, true = schema.keypoints, exact_points(truth.keypoints)
+    normalisers = {"tPCK": (names[0], names[3]), "PCKh": "head_size"}
+    protocol = PckProtocol(normalisers=normalisers, thresholds=(0.5,))
+    found = evaluate_pck(truth, predictions, schema, protocol).metrics
+    lengths = {
+        "tPCK@0.5": lambda i: np.hypot(*(true[i, 0] - true[i, 3])),
+        "PCKh@0.5": lambda i: truth.extras["head_size"][i],
+    }
+    for name, length in lengths.items():
+        hits = slow_hits(truth, predictions, length, 0.5)
+        assert found[name] == pytest.approx(np.mean([np.mean(h) for h in hits]))
+    assert found["tPCK@0.5"] != found["PCKh@0.5"]
+
+
 def test_pooled_columns_weigh_every_point_and_errors_at_the_threshold_may_be_wrong():
     """MPII-TRB: a column is the share of its points, strictly within the threshold."""
     truth, predictions, schema = problem(5)

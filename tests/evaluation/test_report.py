@@ -40,9 +40,13 @@ def run(tmp_path: Path) -> Path:
         "headline": "PCK@0.1",
         "baseline": {"PCK@0.1": 0.12},
         "per_keypoint": {"nose": {"PCK@0.1": 0.9}, "left_hand": {"PCK@0.1": 0.3}},
-        "protocol": {"boxes": "annotation <i>", "flip_test": True},
+        "protocol": {
+            "boxes": "annotation <i>",
+            "flip_test": True,
+            "columns": {"Hand": ["left_hand", "right_hand"], "Face": ["nose"]},
+        },
         "counts": {"instances": 4321},
-        "per_category": {"7": {"AP": 0.31}, "9": {"AP": 0.62}},
+        "per_category": {"7": {"AP": 0.31, "AP (M)": -1}, "9": {"AP": 0.62}},
         "error_types": {
             "shares": {"good": 0.5, "jitter": 0.2, "inversion": 0.1, "swap": 0.05, "miss": 0.15},
             "per_keypoint": {"nose": {"good": 0.9, "jitter": 0.1}, "left_hand": {"good": 0.1}},
@@ -162,6 +166,8 @@ def test_kinds_of_errors_calibration_categories_and_findings_stand_with_the_head
     assert "Expected calibration error 0.225." in words
     assert "higher than a wrong one in 87%" in words
     assert "By category" in words
+    assert '<td class="n">-</td>' in text  # nothing in that range, which is no score
+    assert "Hand: left_hand, right_hand; Face: nose" in words
     assert "0.310" in words
     assert "swapped sides : left & right" in words
 
