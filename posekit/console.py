@@ -144,7 +144,8 @@ def plan_tables(plan: Plan) -> list[Table | str]:
         table.add_row(head, f"{instances:,}", left_out, f"{samples:,.0f}", times)
     lines = (
         f"{plan.steps:,} steps ({plan.epoch_steps:,.1f} to pass over all instances once), "
-        f"{plan.processes} process(es) on {plan.device}; {plan.parameters / 1e6:.2f} M parameters\n"
+        f"{plan.processes} process(es) on {plan.device}; {plan.parameters / 1e6:.2f} M parameters, "
+        f"{plan.trainable / 1e6:.2f} M of them train\n"
         f"{plan.step_s:.3f} s a step, so {duration(plan.total_s)} of training without evaluation; "
         f"peak memory {plan.memory_mib:,.0f} MiB (measured on dry steps)"
     )

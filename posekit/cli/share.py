@@ -10,7 +10,9 @@ import typer
 from posekit.cli.base import Json, app, emit, make_console
 from posekit.errors import ConfigError
 
-heads_app = typer.Typer(help="Heads of models: split, keep, drop, rename.", no_args_is_help=True)
+heads_app = typer.Typer(
+    help="Heads of models: split, keep, drop, rename, merge, add.", no_args_is_help=True
+)
 app.add_typer(heads_app, name="heads")
 
 Model = Annotated[str, typer.Argument(help="Run folder, model file, or hf:owner/name.")]
@@ -116,3 +118,24 @@ def heads_merge(
     from posekit.engine.heads import merge_files  # noqa: PLC0415
 
     make_console(False).print(f"wrote {merge_files(models, out)}", highlight=False)
+
+
+@heads_app.command("add")
+def heads_add(
+    model: Model,
+    name: Annotated[str, typer.Argument(help="Name of the new head.")],
+    dataset: Annotated[str, typer.Option(help="Card of the dataset whose keypoints it has.")],
+    out: Out,
+    head: Annotated[str, typer.Option(help="Card of the kind of head.")] = "classic_udp",
+    input_size: Annotated[
+        tuple[int, int] | None, typer.Option(help="HEIGHT WIDTH; the first head's by default.")
+    ] = None,
+    expert_of: Annotated[
+        str | None, typer.Option(help="Share this head's expert; else a copy of the first.")
+    ] = None,
+) -> None:
+    """Write a model with one more, untrained head."""
+    from posekit.engine.heads import append_head  # noqa: PLC0415
+
+    done = append_head(model, out, name, dataset, head, input_size=input_size, expert_of=expert_of)
+    make_console(False).print(f"wrote {done}", highlight=False)

@@ -156,9 +156,18 @@ def info(
     emit(found, as_json)
     console = make_console(as_json)
     console.print(f"{found['name']}: {found['backbone']}", highlight=False, soft_wrap=True)
-    console.print(f"{found['parameters'] / 1e6:.2f} M parameters", highlight=False)
+    trains = sum(trainable for trainable, _ in found["parts"].values())
+    console.print(
+        f"{found['parameters'] / 1e6:.2f} M parameters, {trains / 1e6:.2f} M of them train",
+        highlight=False,
+    )
+    for phase in found["phases"]:
+        line = f"from {phase['start']:g} on: {phase['trainable'] / 1e6:.2f} M train"
+        console.print(line, highlight=False)
     for size, macs in found.get("cost", {}).items():
         console.print(cost_line(size, macs), highlight=False, soft_wrap=True)
     columns = ["head", "dataset", "keypoints", "input", "decoder", "codec", "parameters"]
     rows = [[row[column] for column in columns] for row in found["heads"]]
     console.print(rows_table("Heads", columns, rows))
+    parts = [[part, n, trainable, n - trainable] for part, (trainable, n) in found["parts"].items()]
+    console.print(rows_table("Parameters", ["part", "all", "trainable", "frozen"], parts))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from posekit.engine.setup import build_run_model, read_heads
-from posekit.models import load_model
+from posekit.models import PoseModel, load_model
 from posekit.models.costs import backbone_macs
+from posekit.models.freeze import parameter_counts
 from posekit.models.vit import ViTBackbone
-from posekit.recipe import load_recipe
+from posekit.recipe import Recipe, load_recipe
+from posekit.training.phases import Phases
 
 
 def describe(what: str | Path) -> dict[str, Any]:
@@ -17,13 +20,15 @@ def describe(what: str | Path) -> dict[str, Any]:
 
     Returns:
         name, backbone (its settings that are set), parameters, heads (a list with head, dataset,
-        keypoints, input, decoder, codec, parameters), and for plain ViTs cost: input size ->
-        multiply-adds of the backbone for one image, see `backbone_macs`.
+        keypoints, input, decoder, codec, parameters), parts: part -> (trainable, all) parameters,
+        phases: a list with start and trainable parameters for recipes that have phases, and for
+        plain ViTs cost: input size -> multiply-adds of the backbone for one image, see
+        `backbone_macs`.
 
     Raises:
         ConfigError, CheckpointError: there is no such model or recipe, or it is wrong.
     """
-    path = Path(what)
+    path, phases = Path(what), []
     if path.suffix == ".safetensors":
         model, name = load_model(path), path.name
     else:
@@ -32,6 +37,7 @@ def describe(what: str | Path) -> dict[str, Any]:
         fresh = recipe.backbone.model_copy(update={"pretrained": False})
         recipe = recipe.model_copy(update={"training": plain, "backbone": fresh})
         model, name = build_run_model(recipe, read_heads(recipe)), recipe.name
+        phases = _phases(recipe, model)
     heads = []
     for head_name in model.head_names:
         head = model.head(head_name)
@@ -53,12 +59,27 @@ def describe(what: str | Path) -> dict[str, Any]:
         "backbone": settings,
         "parameters": parameters,
         "heads": heads,
+        "parts": parameter_counts(model),
+        "phases": phases,
     }
     if isinstance(model.backbone, ViTBackbone):
         sizes = dict.fromkeys(model.head(head).input_size for head in model.head_names)
         found["cost"] = {
             "x".join(map(str, size)): backbone_macs(model.backbone, size) for size in sizes
         }
+    return found
+
+
+def _phases(recipe: Recipe, model: PoseModel) -> list[dict[str, Any]]:
+    """Give start and trainable parameters of each phase; leaves the model as it was."""
+    if not recipe.phases:
+        return []
+    schedule, found = Phases(model, recipe.phases, 1.0), []
+    for phase in recipe.phases:
+        schedule.apply(math.ceil(phase.start))
+        count = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        found.append({"start": phase.start, "trainable": count})
+    schedule.apply(-1)
     return found
 
 

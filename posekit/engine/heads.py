@@ -1,4 +1,4 @@
-"""Split, prune, rename and merge the heads of model files; crop rules and recipe go along."""
+"""Split, prune, rename, merge and add heads of model files; crop rules and recipe go along."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from posekit.catalog import load_dataset_card, load_head_card
 from posekit.errors import ConfigError
 from posekit.inference.predictor import model_file
-from posekit.models import PoseModel, load_model, read_description, save_checkpoint
-from posekit.models.surgery import drop_heads, merge_models, rename_head, single_head
+from posekit.models import HeadSpec, PoseModel, load_model, read_description, save_checkpoint
+from posekit.models.surgery import add_head, drop_heads, merge_models, rename_head, single_head
 from posekit.recipe import recipe_from_dict
 
 
@@ -86,6 +89,49 @@ def merge_files(models: Sequence[str | Path], out: str | Path) -> Path:
             raise ConfigError(f"{file}: {error}") from None
         boxes |= read_description(file).get("boxes") or {}
     save_checkpoint(out, net, {"boxes": boxes})
+    return Path(out)
+
+
+def append_head(
+    model: str | Path,
+    out: str | Path,
+    name: str,
+    dataset: str | Path,
+    head: str | Path = "classic_udp",
+    *,
+    input_size: tuple[int, int] | None = None,
+    expert_of: str | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write a model with one more, untrained head for a dataset.
+
+    Args:
+        model: run folder or model file.
+        out: file to write.
+        name: the new head's name.
+        dataset, head: names or paths of the cards that it is made from.
+        input_size: (height, width) of its crops in pixels; the first head's by default.
+        expert_of: in a model with experts, the head whose expert it shares; by default it gets a
+            copy of the first one.
+        seed: of its weights.
+
+    Raises:
+        ConfigError: a card is missing or wrong, does not fit the backbone, or the name is taken.
+    """
+    source = model_file(model)
+    net, about = load_model(source), read_description(source)
+    card, kind = load_dataset_card(dataset), load_head_card(head)
+    size = input_size or net.head(net.head_names[0]).input_size
+    spec = HeadSpec(card.keypoint_schema, dict(kind.decoder), dict(kind.codec), size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        more = add_head(net, name, spec, expert_of=expert_of)
+    about["boxes"] = {**(about.get("boxes") or {}), name: card.box.model_dump(mode="json")}
+    if about.get("recipe"):
+        part = {"dataset": str(dataset), "head": str(head), "input_size": list(size)}
+        heads = {**about["recipe"]["heads"], name: part}
+        about["recipe"] = {**about["recipe"], "heads": heads}
+    save_checkpoint(out, more, _described(about, {n: n for n in more.head_names}, more))
     return Path(out)
 
 

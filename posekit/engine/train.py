@@ -65,7 +65,7 @@ class Plan:
         step_s: seconds of a step; total_s: of the run, without evaluation.
         memory_mib: peak memory of the device (GPU) or of this process (CPU).
         device: where the dry steps ran.
-        parameters: of the model.
+        parameters: of the model; trainable: those that the first step trains.
     """
 
     steps: int
@@ -78,6 +78,7 @@ class Plan:
     memory_mib: float
     device: str
     parameters: int
+    trainable: int
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain values for JSON."""
@@ -186,6 +187,7 @@ def plan(recipe: Recipe | str | Path, overrides: Iterable[str] = (), dry_steps: 
         memory_mib=peak_memory_mib(run.accelerator.device),
         device=str(run.accelerator.device),
         parameters=sum(parameter.numel() for parameter in run.model.parameters()),
+        trainable=sum(p.numel() for p in run.model.parameters() if p.requires_grad),
     )
 
 

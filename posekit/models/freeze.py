@@ -37,6 +37,42 @@ def freeze(model: PoseModel, config: FreezeConfig) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+_MARKS = {
+    "adapters": (".lora_a", ".lora_b"),
+    "experts": (".mlp.experts.",),
+    "attention": (".attn.", ".norm1.", ".window.", ".ls1."),
+    "ffn": (".mlp.", ".norm2.", ".ls2."),
+}
+"""Part of a block -> what the names of its parameters hold; the first that fits counts."""
+
+
+def parameter_counts(model: PoseModel) -> dict[str, tuple[int, int]]:
+    """Give part -> (trainable parameters, all parameters), in the order of the model.
+
+    The parts of a plain ViT are stem, attention, ffn, experts, adapters and the last norm; norms
+    count with what they stand before. Other backbones are one part. Then come the heads.
+    """
+    counts: dict[str, tuple[int, int]] = {}
+    for name, parameter in model.named_parameters():
+        part = _part_of(model, name)
+        trains, total = counts.get(part, (0, 0))
+        size = parameter.numel()
+        counts[part] = (trains + size * parameter.requires_grad, total + size)
+    return counts
+
+
+def _part_of(model: PoseModel, name: str) -> str:
+    first, _, inside = name.partition(".")
+    if first != "backbone":
+        return f"head {inside.partition('.')[0]}" if first == "heads" else "prototype embedding"
+    if not isinstance(model.backbone, ViTBackbone):
+        return "backbone"
+    if model.backbone.layer_of(inside) == 0:
+        return "stem"
+    found = [part for part, marks in _MARKS.items() if any(mark in name for mark in marks)]
+    return found[0] if found else "last norm"
+
+
 def thaw(model: PoseModel) -> None:
     """Let every parameter of a model train again."""
     model.requires_grad_(True)
