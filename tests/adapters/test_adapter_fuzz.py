@@ -1,20 +1,33 @@
 """Mutated and truncated files of every format: a DatasetError or a correct parse, nothing else.
 
-POSEKIT_FUZZ_EXAMPLES sets how many files of each format are tried (CI: 60, nightly: 2000).
+POSEKIT_FUZZ_EXAMPLES sets how many files of each format are tried (CI: 60, nightly: 2000):
+
+    POSEKIT_FUZZ_EXAMPLES=2000 pytest tests/adapters/test_adapter_fuzz.py
+
+Memory is bounded too: beyond 1 GiB more than at the start the process gets no more, and MemoryError
+is no DatasetError. A hang ends by the alarm of 20 seconds a file.
 """
 
+import contextlib
 import json
 import os
 import random
+import resource
+import signal
 import warnings
+from pathlib import Path
 
 import pytest
-from format_writers import FORMATS, SCHEMA, aic_data, coco_data, mpii_data
+from format_writers import FORMATS, IMAGES, SCHEMA, TRUTH, aic_data, coco_data, mpii_data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_adapter_contract import card_of
 
 from posekit.adapters import check_instance, get_adapter
+from posekit.adapters.blocks import NotInBlocks
+from posekit.adapters.detections import read_detections
+from posekit.adapters.registry import get_block_adapter
+from posekit.catalog import SplitCard
 from posekit.errors import DatasetError
 
 EXAMPLES = int(os.environ.get("POSEKIT_FUZZ_EXAMPLES", "60"))
@@ -91,17 +104,49 @@ def mutate_tree(tree, rng):
     return tree
 
 
+@pytest.fixture(autouse=True, scope="module")
+def bounded_memory():
+    """Let the process have 1 GiB more than now, so that unbounded memory is an error."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + (1 << 30), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@contextlib.contextmanager
+def an_alarm(seconds=20):
+    def ring(number, frame):
+        raise TimeoutError(f"a file took more than {seconds} s to read")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def reads_or_says(adapter, split, root):
     """Read a split to its end; True if it parsed, False if it gave a DatasetError."""
     card = card_of(adapter, split)
     message = None
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), an_alarm():
             warnings.simplefilter("ignore")
             for instance in get_adapter(card)(root, card.split("all"), SCHEMA):
                 check_instance(instance, SCHEMA, adapter)
     except DatasetError as error:
         message = str(error)
+    read_blocks = get_block_adapter(card)
+    if read_blocks is not None:
+        try:
+            for _ in read_blocks(root, card.split("all"), SCHEMA):
+                pass
+            assert message is None, f"read in blocks in spite of: {message}"
+        except NotInBlocks:
+            pass
     if message is None:
         return True
     assert str(root) in message
@@ -151,6 +196,56 @@ def test_mutated_json_values_give_an_error_or_a_parse(name, folders, seed):
     tree = {"coco_json": coco_data, "aic_json": aic_data, "mpii_json": mpii_data}[name]()
     file.write_text(json.dumps(mutate_tree(tree, random.Random(seed))))  # noqa: S311
     reads_or_says(adapter, split, root)
+
+
+def detections_data():
+    return [
+        {"image_id": i, "category_id": 1, "bbox": [1, 2.5, 30, 40], "score": 0.5} for i in range(4)
+    ]
+
+
+@FUZZ
+@given(seed=st.integers(0, 2**32))
+def test_mutated_detections_give_an_error_or_a_parse(tmp_path, seed):
+    rng = random.Random(seed)  # noqa: S311
+    file = tmp_path / "found.json"
+    if seed % 2:
+        file.write_text(json.dumps(mutate_tree(detections_data(), rng)))
+    else:
+        file.write_bytes(mutate_bytes(json.dumps(detections_data()).encode(), rng))
+    message = str(file)
+    try:
+        with an_alarm():
+            read_detections(file)
+    except DatasetError as error:
+        message = str(error)
+    assert str(file) in message
+
+
+@pytest.fixture(scope="module")
+def sleap_file(tmp_path_factory):
+    sleap_io = pytest.importorskip("sleap_io", reason="needs the extra lab")
+    folder = tmp_path_factory.mktemp("slp")
+    skeleton = sleap_io.Skeleton(list(SCHEMA.keypoints))
+    video = sleap_io.Video.from_filename([str(folder / name) for name in IMAGES])
+    frames = [
+        sleap_io.LabeledFrame(
+            video=video,
+            frame_idx=i,
+            instances=[sleap_io.Instance.from_numpy(person, skeleton=skeleton)],
+        )
+        for i, person in enumerate(TRUTH)
+    ]
+    sleap_io.Labels(frames).save(str(folder / "labels.slp"), embed=False)
+    return folder, (folder / "labels.slp").read_bytes()
+
+
+@FUZZ
+@given(seed=st.integers(0, 2**32))
+def test_mutated_sleap_files_give_an_error_or_a_parse(sleap_file, seed):
+    folder, data = sleap_file
+    (folder / "bad.slp").write_bytes(mutate_bytes(data, random.Random(seed)))  # noqa: S311
+    reads_or_says("sleap", SplitCard(annotations="bad.slp"), folder)
 
 
 def test_the_unharmed_files_parse(tmp_path):
