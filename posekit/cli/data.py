@@ -11,8 +11,13 @@ from posekit.cli.base import Json, datasets_app, emit, make_console, schema_app
 
 
 @datasets_app.command("list")
-def datasets_list(as_json: Json = False) -> None:
-    """List the datasets that posekit has a card for."""
+def datasets_list(
+    data_root: Annotated[
+        Path | None, typer.Option(help="Say which are below this folder, and how many instances.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the datasets that posekit has a card for, and with --data-root what is there of them."""
     from posekit.catalog import available, load_dataset_card  # noqa: PLC0415
     from posekit.console import rows_table  # noqa: PLC0415
 
@@ -22,13 +27,30 @@ def datasets_list(as_json: Json = False) -> None:
         [c.name, c.subject, len(c.keypoint_schema), c.evaluator, ", ".join(c.splits), c.licence]
         for c in cards
     ]
-    emit([dict(zip(columns, row, strict=True)) for row in rows], as_json)
+    if data_root is not None:
+        from posekit.data.presence import presence, presence_words  # noqa: PLC0415
+
+        found = [presence(card, data_root) for card in cards]
+        columns = ["name", "keypoints", "instances", "evaluator", "licence"]
+        rows = [
+            [c.name, len(c.keypoint_schema), presence_words(f), c.evaluator, c.licence]
+            for c, f in zip(cards, found, strict=True)
+        ]
+        split_rows = [[vars(one) for one in f] for f in found]
+        emit(
+            [{"name": c.name, "splits": s} for c, s in zip(cards, split_rows, strict=True)], as_json
+        )
+    else:
+        emit([dict(zip(columns, row, strict=True)) for row in rows], as_json)
     make_console(as_json).print(rows_table("Datasets", columns, rows))
 
 
 @datasets_app.command("show")
 def datasets_show(
     name: Annotated[str, typer.Argument(help="Name or path of a dataset's card.")],
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the named skeleton into this picture (.png, .jpg).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show a dataset's card: source, licence, files of each split, keypoints and flip pairs."""
@@ -52,6 +74,16 @@ def datasets_show(
     ]
     columns = ["channel", "keypoint", "in the mirror", "OKS sigma"]
     console.print(rows_table(f"{len(schema)} keypoints", columns, points))
+    console.print(
+        f"To get it: follow the source above, and put the files below DATA_ROOT/{card.folder} (or "
+        "name another folder as the head's root).",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if picture is not None:
+        from posekit.drawing import write_schema_picture  # noqa: PLC0415
+
+        console.print(f"Wrote {write_schema_picture(picture, schema)}", highlight=False)
 
 
 @datasets_app.command("convert")

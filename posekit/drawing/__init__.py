@@ -14,6 +14,7 @@ from posekit.drawing.poses import (
     link_colours,
     stroke_width,
 )
+from posekit.drawing.schemas import draw_schema, write_schema_picture
 from posekit.drawing.sheets import (
     beside,
     contact_sheet,
@@ -40,8 +41,10 @@ __all__ = [
     "draw_errors",
     "draw_label",
     "draw_poses",
+    "draw_schema",
     "keypoint_colours",
     "link_colours",
     "overlay_heatmap",
     "stroke_width",
+    "write_schema_picture",
 ]
