@@ -46,3 +46,70 @@ def test_every_page_stands_in_the_site_and_links_to_pages_that_are_there():
         text = (DOCS / page).read_text(encoding="utf-8")
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
             assert ((DOCS / page).parent / link).is_file(), f"{page} links to {link}"
+
+
+def _picture(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw four discs: a picture (96, 128, 3) and their middles (4, 2)."""
+    picture = rng.integers(0, 60, (96, 128, 3), dtype=np.uint8)
+    turn = rng.uniform(0, 2 * np.pi)
+    spread = np.array([[0, -24], [-12, -10], [12, -10], [0, 26]]) @ np.array(
+        [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    )
+    points = spread + rng.uniform([40, 36], [88, 60])
+    for (x, y), colour in zip(points, ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0))):
+        cv2.circle(picture, (round(x), round(y)), 4, colour, -1)
+    return picture, points
+
+
+def _write_deeplabcut(folder: Path) -> None:
+    rng = np.random.default_rng(1)
+    parts = ["snout", "leftear", "rightear", "tailbase"]
+    frames = folder / "labeled-data" / "m1"
+    frames.mkdir(parents=True)
+    rows = [
+        ["scorer", *["me"] * 8],
+        ["bodyparts", *(part for part in parts for _ in "xy")],
+        ["coords", *["x", "y"] * 4],
+    ]
+    for number in range(20):
+        picture, points = _picture(rng)
+        cv2.imwrite(str(frames / f"img{number:03}.png"), picture)
+        numbers = (f"{value:.2f}" for value in points.ravel())
+        rows.append([f"labeled-data/m1/img{number:03}.png", *numbers])
+    lines = [",".join(row) for row in rows]
+    (frames / "CollectedData_me.csv").write_text("\n".join(lines) + "\n")
+    config = {"scorer": "me", "bodyparts": parts, "skeleton": [["snout", "tailbase"]]}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def _write_yolo(folder: Path) -> None:
+    rng = np.random.default_rng(2)
+    for split, count in (("train", 12), ("val", 6)):
+        (folder / "images" / split).mkdir(parents=True)
+        (folder / "labels" / split).mkdir(parents=True)
+        for number in range(count):
+            picture, points = _picture(rng)
+            cv2.imwrite(str(folder / "images" / split / f"{number}.png"), picture)
+            shares = points / [128, 96]
+            low, high = shares.min(0) - 0.05, shares.max(0) + 0.05
+            box = [*(low + high) / 2, *(high - low)]
+            triples = [value for x, y in shares for value in (x, y, 2)]
+            line = " ".join(f"{value:.5f}" for value in [*box, *triples])
+            (folder / "labels" / split / f"{number}.txt").write_text(f"0 {line}\n")
+    data = {"path": ".", "train": "images/train", "val": "images/val", "names": {0: "dog"}}
+    data |= {"kpt_shape": [4, 3], "flip_idx": [0, 2, 1, 3]}
+    (folder / "data.yaml").write_text(yaml.safe_dump(data))
+
+
+@pytest.mark.slow
+def test_the_page_for_users_of_deeplabcut_runs_on_a_project(tmp_path, monkeypatch):
+    _write_deeplabcut(tmp_path / "openfield")
+    assert run_page(DOCS / "from_deeplabcut.md", tmp_path, monkeypatch) == 4
+    assert "likelihood" in (tmp_path / "predictions.csv").read_text()
+
+
+@pytest.mark.slow
+def test_the_page_for_users_of_yolo_runs_on_a_folder_in_its_layout(tmp_path, monkeypatch):
+    _write_yolo(tmp_path / "dogs")
+    assert run_page(DOCS / "from_yolo.md", tmp_path, monkeypatch) == 2
+    assert list((tmp_path / "predictions").glob("*.json"))
