@@ -16,6 +16,7 @@ from posekit.models.foreign_export import export_official
 from posekit.recipe import load_recipe
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0))
 
 
 @pytest.mark.slow
@@ -56,7 +57,7 @@ def _picture(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
     )
     points = spread + rng.uniform([40, 36], [88, 60])
-    for (x, y), colour in zip(points, ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0))):
+    for (x, y), colour in zip(points, COLOURS, strict=True):
         cv2.circle(picture, (round(x), round(y)), 4, colour, -1)
     return picture, points
 
