@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from pydantic import Field
+from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from posekit.errors import ConfigError
@@ -13,10 +15,18 @@ from posekit.models.decoders.base import DecoderConfig, Size, check_size, init_c
 
 
 class ClassicConfig(DecoderConfig):
-    """Settings of the classic decoder: transposed convolutions, each doubling the map."""
+    """Settings of the classic decoder: transposed convolutions, each doubling the map.
+
+    Attributes:
+        layers: transposed convolutions.
+        channels: their outputs, one number for all or one each.
+        norm: 'batch' is ViTPose's; 'layer' norms each pixel by itself, which does not care how few
+            of a mixed batch's samples are the head's.
+    """
 
     layers: int = Field(2, ge=0)
     channels: int | tuple[int, ...] = 256
+    norm: Literal["batch", "layer"] = "batch"
 
     def build(self, in_channels: int, out_channels: int, size: Size, target: Size) -> nn.Module:
         """Give a ClassicDecoder."""
@@ -24,16 +34,21 @@ class ClassicConfig(DecoderConfig):
         if isinstance(widths, int):
             widths = (widths,) * self.layers
         check_size("classic", size, target, 2 ** len(widths), f"layers: {len(widths)}")
-        return ClassicDecoder(in_channels, out_channels, widths)
+        norm = nn.BatchNorm2d if self.norm == "batch" else LayerNorm2d
+        return ClassicDecoder(in_channels, out_channels, widths, norm)
 
 
-def transposed_layers(in_channels: int, channels: Sequence[int]) -> list[nn.Module]:
-    """Give transposed 4x4 convolutions that double the map, each with batch norm and ReLU."""
+def transposed_layers(
+    in_channels: int,
+    channels: Sequence[int],
+    norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+) -> list[nn.Module]:
+    """Give transposed 4x4 convolutions that double the map, each with a norm and ReLU."""
     layers: list[nn.Module] = []
     for width in channels:
         layers += [
             nn.ConvTranspose2d(in_channels, width, 4, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(width),
+            norm(width),
             nn.ReLU(inplace=True),
         ]
         in_channels = width
@@ -41,7 +56,7 @@ def transposed_layers(in_channels: int, channels: Sequence[int]) -> list[nn.Modu
 
 
 class ClassicDecoder(nn.Module):
-    """Transposed convolutions with batch norm and ReLU, then a 1x1 convolution.
+    """Transposed convolutions with a norm and ReLU, then a 1x1 convolution.
 
     Module names are those of ViTPose's own checkpoints.
 
@@ -49,9 +64,15 @@ class ClassicDecoder(nn.Module):
     with a standard deviation of 0.001, biases zero.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, channels: Sequence[int]):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        channels: Sequence[int],
+        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+    ):
         super().__init__()
-        self.deconv_layers = nn.Sequential(*transposed_layers(in_channels, channels))
+        self.deconv_layers = nn.Sequential(*transposed_layers(in_channels, channels, norm))
         last = channels[-1] if channels else in_channels
         self.final_layer = nn.Conv2d(last, out_channels, 1)
         init_convolutions(self)
