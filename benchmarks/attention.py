@@ -10,7 +10,7 @@ from practice_runs import MEASURE, SHORT, people_recipe, practice_folder, train_
 from posekit.engine.setup import build_run_model, read_heads
 from posekit.models.costs import backbone_macs
 
-STEPS = 120
+STEPS = 80
 WINDOW = "backbone.window=[4, 4]"
 KINDS = {
     "full": "full",
@@ -34,7 +34,9 @@ def main() -> None:
             settings = [
                 *SHORT,
                 "backbone.feature_stride=8",
-                "heads.coco.decoder={kind: simple, upsample: 1, channels: null, layers: null}",
+                "heads.coco.head=simple_udp_ce",
+                "heads.coco.decoder.upsample=1",
+                "heads.coco.codec={heatmap_stride: 8, sigma: 1, smoothing: 0.7, refine: quarter}",
                 f"backbone.attention={pattern}",
                 WINDOW,
                 "backbone.relative_bias=true",

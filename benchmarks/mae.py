@@ -19,14 +19,14 @@ from practice_runs import (
 from posekit import engine
 from posekit.training.events import Silent
 
-STEPS = 150
-PRETRAINING = 500
-SEEDS = (0, 1)
+STEPS = 100
+PRETRAINING = 300
+SEEDS = (0,)
 STEM = "backbone.stem=patch"
 
 
 def main() -> None:
-    """Pre-train once, fine-tune and train from scratch with two seeds, print a table."""
+    """Pre-train once, fine-tune and train from scratch, print a table."""
     with practice_folder(300, 150) as folder:
         listener = Silent()
         settings = [

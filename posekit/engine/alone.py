@@ -61,6 +61,9 @@ def alone_recipe(recipe: Recipe, head: str, samples: int, out: Path) -> Recipe:
     schedule["milestones"] = [m / length * steps for m in schedule["milestones"]]
     data["data"]["sampling"] = {"strategy": "proportional"}
     data["heads"] = {head: data["heads"][head]}
+    if data["distillation"] is not None:
+        taught = data["distillation"]["heads"]
+        data["distillation"]["heads"] = {name: taught[name] for name in taught if name == head}
     data.update(name=f"{recipe.name}-{head}-alone", out=str(out))
     return recipe_from_dict(data, f"{recipe.name}, head '{head}' alone")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
 
 from posekit import engine
+from posekit.engine.alone import alone_recipe
 from posekit.errors import CheckpointError, ConfigError
 from posekit.models import load_model
 from posekit.models.knowledge import load_token
@@ -70,6 +72,12 @@ def test_a_taught_run_is_evaluated_and_reported_like_any_other(student):
     done = engine.train(student("reported", {"output": 1.0}))
     assert set(done.results) == {"blobs", "rings"}
     assert (done.folder / "report.html").is_file()
+
+
+def test_a_head_alone_keeps_its_teacher(student):
+    recipe = student("joint", {"heads": {"blobs": "blobs", "rings": "rings"}})
+    alone = alone_recipe(recipe, "rings", 8, Path(recipe.out) / "alone")
+    assert alone.distillation.heads == {"rings": "rings"}
 
 
 def test_a_shared_loss_scale_gives_one_term_over_all_samples(student):

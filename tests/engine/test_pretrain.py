@@ -107,3 +107,29 @@ def test_a_folder_with_a_run_is_not_written_over(make):
     engine.pretrain(make("run", steps=1))
     with pytest.raises(ConfigError, match="holds a run already"):
         engine.pretrain(make("run", steps=1))
+
+
+def test_the_command_says_how_to_go_on(make, tmp_path):
+    from typer.testing import CliRunner  # noqa: PLC0415
+
+    from posekit.cli.base import app  # noqa: PLC0415
+
+    file = tmp_path / "recipe.yaml"
+    file.write_text(make("run").to_yaml(), encoding="utf-8")
+    shown = CliRunner().invoke(app, ["pretrain", str(file), "training.steps=1"])
+    assert shown.exit_code == 0
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.safetensors"
+    assert f"training.init={checkpoint}" in shown.output.replace("\n", "")
+    again = CliRunner().invoke(app, ["pretrain", str(file), "training.steps=1", "--json"])
+    assert "holds a run already" in str(again.exception)
+
+
+def test_the_published_recipe_has_maes_constants():
+    from posekit.recipe import load_recipe  # noqa: PLC0415
+
+    recipe = load_recipe("mae_base_coco")
+    total = recipe.training.batch_total
+    assert recipe.optimizer.lr == pytest.approx(1.5e-4 * total / 256)
+    assert recipe.schedule.warmup_steps == round(40 * 149_813 / total)
+    assert (recipe.optimizer.betas, recipe.optimizer.weight_decay) == ((0.9, 0.95), 0.05)
+    assert (recipe.pretraining.mask, recipe.augmentation.zoom) == (0.75, (0.2, 1.0))
