@@ -34,12 +34,16 @@ class Detector(Protocol):
 def open_detector(name: str | Path, device: str = "cpu") -> Detector:
     """Open a detector: 'torchvision:NAME', or the path of an ONNX detector's card.
 
+    torchvision's find persons, or the classes named behind: 'torchvision:NAME:horse,dog'.
+
     Raises:
         ConfigError: the card is wrong, or no such detector.
         PredictionError: a missing extra or file, or weights that cannot be had.
     """
     if str(name).startswith(TORCHVISION):
-        return TorchvisionDetector(str(name).removeprefix(TORCHVISION), device=device)
+        model, _, classes = str(name).removeprefix(TORCHVISION).partition(":")
+        keep = classes.split(",") if classes else ["person"]
+        return TorchvisionDetector(model, keep=keep, device=device)
     if Path(name).suffix not in {".yaml", ".yml"}:
         raise ConfigError(
             f"detector '{name}': expected {TORCHVISION}NAME (such as "

@@ -216,6 +216,8 @@ def test_torchvisions_persons_above_the_threshold_are_kept():
     boxes, scores = open_detector(f"torchvision:{NAME}").detect(image())
     assert boxes.tolist() == [[5, 6, 45, 54]]
     assert scores == pytest.approx([0.9])
+    cars, _ = open_detector(f"torchvision:{NAME}:horse,car").detect(image())
+    assert cars.tolist() == [[0, 0, 10, 10]]
 
 
 def test_torchvision_without_network_is_one_sentence(torchvision, monkeypatch):
