@@ -36,7 +36,7 @@ def alternate(
     runs: Mapping[str, Run],
     rounds: int,
     warmups: int = 1,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] | None = None,
 ) -> dict[str, list[float]]:
     """Give each run's seconds: every round runs all of them, one after the other.
 
@@ -44,8 +44,11 @@ def alternate(
         runs: name -> what to time.
         rounds: how often each is timed.
         warmups: rounds before that do not count.
-        clock: `time.process_time` for work of one thread on a machine that others use as well.
+        clock: what tells the time; by default the wall's, and with one thread (--threads 1) the
+            process's CPU time, which others on the machine disturb little.
     """
+    if clock is None:
+        clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(-warmups, rounds):
         for name, run in runs.items():
