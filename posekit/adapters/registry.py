@@ -28,6 +28,7 @@ BUILT_IN = {
         "coco_json",
         "cofw_mat",
         "deeplabcut",
+        "freihand_json",
         "landmark_csv",
         "lsp_mat",
         "mpii_json",

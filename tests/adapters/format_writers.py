@@ -257,6 +257,21 @@ def write_cofw(folder: Path, occluded: int = 0) -> SplitCard:
     return SplitCard(annotations="cofw.mat", images="img")
 
 
+CAMERA = [[400.0, 0.0, 45.0], [0.0, 390.0, 40.0], [0.0, 0.0, 1.0]]
+
+
+def write_freihand(folder: Path) -> SplitCard:
+    """Points at depths from 0.5 m on, so that the camera sees them where TRUTH has them."""
+    hands = []
+    for person in COMPLETE:
+        depth = 0.5 + 0.01 * np.arange(len(NAMES))
+        rays = np.linalg.solve(CAMERA, np.column_stack([person, np.ones(len(NAMES))]).T).T
+        hands.append((rays * depth[:, None]).tolist())
+    (folder / "xyz.json").write_text(json.dumps(hands))
+    (folder / "K.json").write_text(json.dumps([CAMERA] * len(hands)))
+    return SplitCard(annotations="xyz.json", images="img", options={"cameras": "K.json"})
+
+
 YOLO_YAML = """\
 path: ../somewhere/else
 train: img
@@ -287,6 +302,7 @@ FORMATS: dict[str, tuple[str, Writer, np.ndarray]] = {
     "pts_folder": ("pts_folder", write_pts, TRUTH),
     "lsp_mat": ("lsp_mat", write_lsp, TRUTH),
     "landmark_csv": ("landmark_csv", write_landmark_csv, TRUTH),
+    "freihand_json": ("freihand_json", write_freihand, COMPLETE),
     "cofw_mat": ("cofw_mat", write_cofw, COMPLETE),
     "yolo_pose": ("yolo_pose", write_yolo, TRUTH),
     "deeplabcut csv": ("deeplabcut", write_dlc_csv, TRUTH),

@@ -47,6 +47,7 @@ JUNK = [
 TARGETS = {name: (name, "") for name in FORMATS}
 TARGETS |= {
     "pts_folder": ("pts_folder", "img/a.pts"),
+    "freihand_json cameras": ("freihand_json", "K.json"),
     "mpii_json mat": ("mpii_json", "truth.mat"),
     "yolo_pose label": ("yolo_pose", "img/a.txt"),
     "yolo_pose image": ("yolo_pose", "img/a.jpg"),
