@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -63,11 +64,12 @@ def look_at_images(
     """Look at every image file of a split.
 
     Cost: about 3 ms and one read of the file an image and core (JPEGs are decoded at a fraction of
-    their size); without decoding a few microseconds. Memory: 300 bytes an image.
+    their size); without decoding at most 0.1 ms. Memory: 300 bytes an image.
 
     Args:
         index: the split.
-        decode: open and decode the files; otherwise it is only looked whether they are there.
+        decode: open and decode the files; otherwise it is only looked whether they are there, and
+            the header is read where the annotations declare no size.
         threads: threads that read side by side.
         progress: called now and then.
     """
@@ -83,7 +85,7 @@ def look_at_images(
     )
 
     def look(image: int) -> None:
-        (_decode if decode else _stat)(facts, image, index.image_file_at(image))
+        (_decode if decode else _look_only)(facts, image, index.image_file_at(image))
 
     with ThreadPoolExecutor(max(1, threads)) as pool:
         for start in range(0, count, _CHUNK):
@@ -150,6 +152,14 @@ def _stat(facts: ImageFacts, image: int, file: Path) -> None:
     if not file.is_file():
         facts.state[image] = MISSING
         facts.problems[image] = "no such file"
+
+
+def _look_only(facts: ImageFacts, image: int, file: Path) -> None:
+    """See whether the file is there; read its header where the annotations declare no size."""
+    _stat(facts, image, file)
+    if facts.state[image] != MISSING and facts.size[image].min() <= 0:
+        with contextlib.suppress(DatasetError):
+            facts.size[image] = image_size(file)
 
 
 def _decode(facts: ImageFacts, image: int, file: Path) -> None:
