@@ -149,7 +149,10 @@ def advise(limit: Limit, recipe: Recipe, device: str) -> list[str]:
     else:
         found = [
             (training.precision == "fp32", "training.precision=bf16 halves what is moved"),
-            (not training.compile, "training.compile=true joins norms, activations and copies"),
+            (
+                accelerated and not training.compile,
+                "training.compile=true joins norms, activations and copies",
+            ),
             (accelerated, f"raise training.batch_size (now {training.batch_size})"),
             (
                 recipe.backbone.gradient_checkpointing,

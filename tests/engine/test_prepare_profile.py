@@ -92,8 +92,9 @@ def test_advice_names_settings_that_the_recipe_does_not_have_yet(recipe):
     slow, fast = typed(recipe), typed(recipe, precision="bf16", compile=True)
     assert any("training.precision=bf16" in text for text in advise("compute", slow, "cpu"))
     assert not any("precision" in text for text in advise("compute", fast, "cpu"))
-    assert any("training.compile=true" in text for text in advise("memory", slow, "cpu"))
-    assert not any("compile" in text for text in advise("memory", fast, "cpu"))
+    assert any("training.compile=true" in text for text in advise("memory", slow, "cuda"))
+    for recipe_, device in ((fast, "cuda"), (slow, "cpu")):
+        assert not any("compile" in text for text in advise("memory", recipe_, device))
     assert not any("cache=store" in text for text in advise("data", slow, "cpu"))
 
 
