@@ -256,7 +256,7 @@ def test_the_template_runs_as_it_is(tmp_path):
 def test_sleap_files_become_cards(tmp_path, poses):
     sleap_io = pytest.importorskip("sleap_io", reason="needs the extra lab")
     names = write_images(tmp_path / "mice" / "img")
-    skeleton = sleap_io.Skeleton(NAMES, edges=[("nose", "TailBase")])
+    skeleton = sleap_io.Skeleton(list(NAMES), edges=[("nose", "TailBase")])
     skeleton.add_symmetry("L_Eye", "R_Eye")
     video = sleap_io.Video.from_filename([str(tmp_path / "mice" / "img" / n) for n in names])
     frames = [
