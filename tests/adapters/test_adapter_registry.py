@@ -125,7 +125,10 @@ def test_an_adapter_of_one_s_own_that_fails_says_how_far_it_came(beside, tmp_pat
     ("rule", "message"),
     [
         ({"keep_evry": 2}, r"options\.subset: unknown key 'keep_evry'; did you mean 'keep_every'"),
-        ({"keep_every": 2, "list": "x"}, r"expected exactly one of before, .*keep_every.*, or present"),
+        (
+            {"keep_every": 2, "list": "x"},
+            r"expected exactly one of before, .*keep_every.*, or present",
+        ),
         ({"fraction": [0.5, 0.2]}, r"expected two numbers 0 <= low < high <= 1"),
         (
             {"keep_every": 1},
