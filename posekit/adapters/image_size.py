@@ -26,6 +26,12 @@ def image_size(file: Path) -> tuple[int, int]:
         with Image.open(file) as image:
             width, height = image.size
             turned = image.getexif().get(_ORIENTATION) in _TURNED
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombError,  # a header that claims more pixels than anyone photographs
+        OSError,
+        SyntaxError,
+        ValueError,
+    ) as error:
         Place(file).fail(f"not a readable image ({type(error).__name__})", "replace or remove it")
     return (width, height) if turned else (height, width)

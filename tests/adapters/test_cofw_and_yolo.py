@@ -139,6 +139,16 @@ def test_the_size_of_a_turned_photograph_is_that_shown(tmp_path):
         image_size(tmp_path / "no.jpg")
 
 
+def test_a_header_that_claims_a_monstrous_size_is_refused(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((80, 90, 3), np.uint8))
+    data = bytearray((tmp_path / "a.jpg").read_bytes())
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = b"\xff\xff\xff\xff"
+    (tmp_path / "a.jpg").write_bytes(data)
+    with pytest.raises(DatasetError, match=r"a\.jpg: not a readable image \(DecompressionBomb"):
+        image_size(tmp_path / "a.jpg")
+
+
 def detection(**changes):
     return {"image_id": 3, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5} | changes
 
