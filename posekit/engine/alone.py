@@ -59,13 +59,30 @@ def alone_recipe(recipe: Recipe, head: str, samples: int, out: Path) -> Recipe:
     schedule["warmup_steps"] = round(schedule["warmup_steps"] * steps / joint_steps)
     length = recipe.training.steps or recipe.training.epochs
     schedule["milestones"] = [m / length * steps for m in schedule["milestones"]]
+    for phase in data["phases"]:
+        phase["start"] = phase["start"] / length * steps
     data["data"]["sampling"] = {"strategy": "proportional"}
-    data["heads"] = {head: data["heads"][head]}
-    if data["distillation"] is not None:
-        taught = data["distillation"]["heads"]
-        data["distillation"]["heads"] = {name: taught[name] for name in taught if name == head}
+    _leave_out_others(data, head)
     data.update(name=f"{recipe.name}-{head}-alone", out=str(out))
     return recipe_from_dict(data, f"{recipe.name}, head '{head}' alone")
+
+
+def _leave_out_others(data: dict[str, Any], head: str) -> None:
+    """Leave out of a recipe's mapping whatever names another head."""
+
+    def only(named: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in named.items() if name == head}
+
+    data["heads"] = only(data["heads"])
+    data["published"] = {}
+    if data["distillation"] is not None:
+        data["distillation"]["heads"] = only(data["distillation"]["heads"])
+    experts = data["backbone"]["experts"]
+    if experts is not None:
+        experts.update(share=only(experts["share"]), names=None)
+    for freezing in (data["freeze"], *(phase["freeze"] for phase in data["phases"])):
+        if not isinstance(freezing["heads"], bool):
+            freezing["heads"] = head in freezing["heads"]
 
 
 def samples_to_steps(recipe: Recipe, samples: int) -> int:

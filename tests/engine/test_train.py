@@ -2,14 +2,18 @@ import json
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from posekit import engine
+from posekit.engine.alone import alone_recipe
+from posekit.engine.setup import build_run_model, read_heads
 from posekit.errors import CheckpointError, ConfigError, DatasetError, PosekitError
 from posekit.models import files as model_files
 from posekit.models import load_model
+from posekit.recipe import recipe_from_dict
 from posekit.training.events import Silent
 from posekit.training.run_folder import RunFolder
 
@@ -195,3 +199,16 @@ def test_gradients_with_accumulation_equal_those_of_the_doubled_batch(tiny):
     assert len(parts) == 2
     for first, second in zip(whole, gradients(parts), strict=True):
         assert torch.allclose(first, second, atol=1e-6)
+
+
+def test_a_head_alone_leaves_out_what_names_the_others(tiny):
+    recipe = tiny(steps=8).model_dump(mode="json")
+    recipe["backbone"]["experts"] = {"width": 4, "share": {"blobs": "one", "rings": "two"}}
+    recipe["freeze"]["heads"] = ["blobs"]
+    recipe["phases"] = [{"start": 4, "freeze": {"heads": ["rings"]}}]
+    alone = alone_recipe(recipe_from_dict(recipe), "rings", 8, Path("alone"))
+    assert list(alone.heads) == ["rings"]
+    assert alone.backbone.experts.share == {"rings": "two"}
+    assert (alone.freeze.heads, alone.phases[0].freeze.heads) == (False, True)
+    assert alone.phases[0].start == alone.training.steps / 2
+    build_run_model(alone, read_heads(alone))
