@@ -44,6 +44,7 @@ def recipe_for(heads: tuple[str, ...], data: Path, out: Path, steps: int) -> dic
     plain["heads"] = {name: plain["heads"][name] for name in heads}
     plain |= {"data_root": str(data), "out": str(out), "name": out.name}
     plain["training"] |= {"steps": steps, "batch_size": 32, "ema_decay": 0.95}
+    plain["training"]["gradient_report_every"] = 0  # there is none where the backbone rests
     plain["schedule"]["warmup_steps"] = steps // 10
     return plain
 

@@ -59,6 +59,7 @@ def recipe_for(data: Path, out: Path, steps: int) -> dict[str, Any]:
     plain["heads"] = {name: plain["heads"][name] for name in HEADS}
     plain |= {"data_root": str(data), "out": str(out), "name": out.name}
     plain["training"] |= {"steps": steps, "batch_size": 32, "ema_decay": 0.95}
+    plain["training"]["gradient_report_every"] = 0  # there is none where the backbone rests
     plain["schedule"]["warmup_steps"] = steps // 10
     return plain
 

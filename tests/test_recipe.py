@@ -133,3 +133,10 @@ def _field_names(model: type[BaseModel]) -> set[str]:
             if isinstance(part, type) and issubclass(part, BaseModel):
                 names |= _field_names(part)
     return names
+
+
+@pytest.mark.parametrize("name", available("recipes"))
+def test_a_shipped_recipe_measures_gradients_only_where_heads_move_the_backbone(name):
+    recipe = load_recipe(name)
+    if recipe.pretraining is not None or recipe.freeze.backbone is True:
+        assert recipe.training.gradient_report_every == 0

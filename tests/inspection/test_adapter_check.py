@@ -87,6 +87,12 @@ def test_each_breach_is_named(tmp_path: Path, name: str):
     assert report.of(name)[0].split == "train"
 
 
+def test_an_adapter_that_can_only_read_once_is_named(tmp_path: Path):
+    once = "    read.calls = getattr(read, 'calls', 0) + 1\n    if read.calls > 1:\n        [][0]\n"
+    report = check(tmp_path, GOOD.replace("    for number", f"{once}    for number"))
+    assert report.names == ("adapter_not_repeatable",)
+
+
 def test_one_fault_in_many_records_is_one_finding_with_its_count(tmp_path: Path):
     (found,) = check(tmp_path, GOOD.replace("np.float32", "np.float64")).findings
     assert found.count == 2
