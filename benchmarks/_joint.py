@@ -25,7 +25,7 @@ SIZE = (256, 192)
 
 
 def schema(count: int) -> KeypointSchema:
-    """Give a schema of `count` keypoints."""
+    """Return a schema of `count` keypoints."""
     return KeypointSchema("points", tuple(f"p{i}" for i in range(count)))
 
 
@@ -67,7 +67,7 @@ def joint_batch(size: int) -> Batch:
 def posekit_step(
     model: PoseModel, batch: Batch, bf16: bool, *, optimize: bool = True
 ) -> Callable[[], None]:
-    """Give posekit's step: forward, backward and, unless told not to, fused AdamW."""
+    """Return posekit's step: forward, backward and, unless told not to, fused AdamW."""
     losses = {name: build_loss({"kind": "mse"}, model.head(name).codec, name) for name in HEADS}
     module = LossModule(model, losses)
     scale = LossScale("batch", dict.fromkeys(HEADS, 1.0), dict(HEADS))
@@ -87,7 +87,7 @@ def posekit_step(
 def stand_in_step(
     model: PoseModel, batch: Batch, bf16: bool, *, optimize: bool = True
 ) -> Callable[[], None]:
-    """Give the stand-in's step on the same kind of model; its modules are changed for it."""
+    """Return the stand-in's step on the same kind of model; its modules are changed for it."""
     set_attention(model, fused=False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, foreach=False)
     [part] = batch.parts

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from posekit.catalog import DatasetCard, dataset_card_from_dict
+from posekit.config.cards import DatasetCard, dataset_card_from_dict
 
 
 def write_scenes(folder: Path, images: int, keypoints: int) -> DatasetCard:

@@ -38,7 +38,7 @@ def alternate(
     warmups: int = 1,
     clock: Callable[[], float] | None = None,
 ) -> dict[str, list[float]]:
-    """Give each run's seconds: every round runs all of them, one after the other.
+    """Return each run's seconds: every round runs all of them, one after the other.
 
     Args:
         runs: name -> what to time.
@@ -60,18 +60,18 @@ def alternate(
 
 
 def gemm(dtype: torch.dtype, size: int = 1536) -> Run:
-    """Give a run of one square matrix product; `gemm_flops` of it each time."""
+    """Return a run of one square matrix product; `gemm_flops` of it each time."""
     left, right = torch.randn(2, size, size).to(dtype)
     return lambda: left @ right
 
 
 def gemm_flops(size: int = 1536) -> float:
-    """Give the floating-point operations of one `gemm` run."""
+    """Return the floating-point operations of one `gemm` run."""
     return 2.0 * size**3
 
 
 def summary(seconds: list[float], per: float = 1.0) -> dict[str, float]:
-    """Give median, fastest and slowest of some times, each divided by `per`."""
+    """Return median, fastest and slowest of some times, each divided by `per`."""
     scaled = [value / per for value in seconds]
     return {"median": statistics.median(scaled), "min": min(scaled), "max": max(scaled)}
 

@@ -17,12 +17,12 @@ from _joint import SIZE, schema
 from _peers import peer
 from _timing import alternate, gemm, gemm_flops, options, show, summary
 
-from posekit.codecs.warp import crop_matrices, crop_size_for, warp_image
 from posekit.models import HeadSpec, PoseModel, build_model
+from posekit.warp import crop_matrices, crop_size_for, warp_image
 
 
 def posekit_input(model: PoseModel, image: np.ndarray, box: np.ndarray) -> torch.Tensor:
-    """Give the network's input for one box, in the steps of posekit's Predictor."""
+    """Return the network's input for one box, in the steps of posekit's Predictor."""
     size = crop_size_for(box[None, 2:], SIZE)
     matrix = crop_matrices(box[None, :2] + box[None, 2:] / 2, size, 0.0, SIZE, "udp")[0]
     with torch.inference_mode():

@@ -13,7 +13,7 @@ from timm.models.vision_transformer import Block
 
 
 def step_s(block: Block, tokens: torch.Tensor, fused: bool, dtype: torch.dtype) -> float:
-    """Give the seconds of one forward and backward pass."""
+    """Return the seconds of one forward and backward pass."""
     block.attn.fused_attn = fused
     begun = time.perf_counter()
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):

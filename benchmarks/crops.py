@@ -27,7 +27,8 @@ from _scenes import write_scenes
 from _timing import alternate, gemm, gemm_flops, options, show, summary
 from torch.utils.data import DataLoader, Dataset
 
-from posekit.augmentation import AugmentationConfig
+from posekit.config.augmentation import AugmentationConfig
+from posekit.config.recipe import Sampling
 from posekit.data.crop_store import open_store
 from posekit.data.crops import HeadData
 from posekit.data.images import use_one_thread
@@ -36,7 +37,6 @@ from posekit.data.loader import MixedLoader
 from posekit.data.make_batch import BatchMaker
 from posekit.data.sampler import MixedSampler, Source
 from posekit.models import HeadSpec, build_model
-from posekit.recipe import Sampling
 
 
 def posekit_parts(folder: Path, images: int, keypoints: int) -> tuple[HeadData, MixedSampler, int]:
@@ -48,7 +48,7 @@ def posekit_parts(folder: Path, images: int, keypoints: int) -> tuple[HeadData, 
 
 
 def sampler_for(index: PoseIndex, batch: int) -> MixedSampler:
-    """Give a sampler of one head."""
+    """Return a sampler of one head."""
     return MixedSampler([Source("h", index.name, index.trainable)], Sampling(), batch)
 
 
@@ -103,7 +103,7 @@ class Scenes(Dataset):
 
 
 def made(maker: BatchMaker, batches: int) -> Callable[[], None]:
-    """Give a run that makes some batches, others each time."""
+    """Return a run that makes some batches, others each time."""
     numbers = iter(range(1 << 30))
     return lambda: [maker.make(next(numbers)) for _ in range(batches)] and None
 

@@ -38,7 +38,7 @@ def maps_of(instances: int, keypoints: int) -> torch.Tensor:
 
 
 def mmpose_run(maps: torch.Tensor) -> Callable[[], Any] | None:
-    """Give mmpose's decoding of all instances."""
+    """Return mmpose's decoding of all instances."""
     module = peer("mmpose.codecs")
     if module is None:
         return None
@@ -48,7 +48,7 @@ def mmpose_run(maps: torch.Tensor) -> Callable[[], Any] | None:
 
 
 def transformers_run(maps: torch.Tensor) -> Callable[[], Any] | None:
-    """Give transformers' post-processing of all instances."""
+    """Return transformers' post-processing of all instances."""
     module = peer("transformers.models.vitpose.image_processing_vitpose")
     if module is None:
         return None

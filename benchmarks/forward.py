@@ -35,14 +35,14 @@ class WholePass(torch.nn.Module):
         self.model = model
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Give maps (B, 17, 64, 48) for images (B, 3, 256, 192)."""
+        """Return maps (B, 17, 64, 48) for images (B, 3, 256, 192)."""
         return self.model.run_head("coco", self.model.features(images))
 
 
 def torch_run(
     module: torch.nn.Module, images: torch.Tensor, dtype: torch.dtype, *, keywords: bool = False
 ) -> Callable[[], Any]:
-    """Give a run of a torch module in a float type."""
+    """Return a run of a torch module in a float type."""
 
     def run() -> Any:
         with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
@@ -63,7 +63,7 @@ def transformers_model() -> torch.nn.Module | None:
 
 
 def openvino_runs(module: torch.nn.Module, images: torch.Tensor) -> dict[str, Callable[[], Any]]:
-    """Give runs through OpenVINO in float32 and bfloat16; none if it is not installed."""
+    """Return runs through OpenVINO in float32 and bfloat16; none if it is not installed."""
     openvino = peer("openvino")
     if openvino is None:
         return {}

@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from posekit.data.synthetic import PracticeSizes, write_practice_data
+from posekit.config.recipe import Recipe, load_recipe, recipe_from_dict
 from posekit.engine import evaluate_run, train
 from posekit.evaluation.tables import text_table
-from posekit.recipe import Recipe, load_recipe, recipe_from_dict
+from posekit.practice import PracticeSizes, write_practice_data
 
 BASE = ("coco", "aic", "ap10k")
 NEW = "mpii"
@@ -39,7 +39,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def recipe_for(heads: tuple[str, ...], data: Path, out: Path, steps: int) -> dict[str, Any]:
-    """Give the quickstart's recipe for some of its heads, as plain values."""
+    """Return the quickstart's recipe for some of its heads, as plain values."""
     plain = load_recipe("quickstart").model_dump(mode="json")
     plain["heads"] = {name: plain["heads"][name] for name in heads}
     plain |= {"data_root": str(data), "out": str(out), "name": out.name}

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from posekit.catalog import DatasetCard, dataset_card_from_dict
+from posekit.config.cards import DatasetCard, dataset_card_from_dict
 from posekit.data.index import PoseIndex, build_index
 
 READS = 20_000
@@ -66,7 +66,7 @@ def write_file(file: Path, instances: int, keypoints: int, seed: int = 0) -> int
 
 
 def card_of(file: str, keypoints: int) -> DatasetCard:
-    """Give a card for the file."""
+    """Return a card for the file."""
     data = {
         "name": "many",
         "source": "drawn from a seed",

@@ -17,17 +17,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from posekit.data.synthetic import PracticeSizes, write_practice_data
-from posekit.inspection.leakage import RADIUS, find_leaks
-from posekit.inspection.near_hashes import near_pairs
-from posekit.inspection.pictures import OK, SIDE, ImageFacts, perceptual_hash
+from posekit.diagnosis.leakage import RADIUS, find_leaks
+from posekit.diagnosis.near_hashes import near_pairs
+from posekit.diagnosis.pictures import OK, SIDE, ImageFacts, perceptual_hash
+from posekit.practice import PracticeSizes, write_practice_data
 
 FILTERS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
 KINDS = {".jpg", ".jpeg", ".png"}
 
 
 def facts(pictures: list[np.ndarray]) -> ImageFacts:
-    """Give what the check would have seen of pictures, without equal bytes."""
+    """Return what the check would have seen of pictures, without equal bytes."""
     hashed = [perceptual_hash(picture) for picture in pictures]
     count = len(pictures)
     return ImageFacts(

@@ -97,7 +97,7 @@ def draw(images: int, detections: int, mode: str, seed: int = 0) -> Problem:
 
 
 def fast(problem: Problem, mode: str) -> dict[str, float]:
-    """Give posekit's numbers."""
+    """Return posekit's numbers."""
     truth, found = problem.truth, problem.found
     if mode == "wholebody":
         return _fast_parts(problem)
@@ -125,7 +125,7 @@ def _fast_parts(problem: Problem) -> dict[str, float]:
 
 
 def part_slices() -> dict[str, slice]:
-    """Give the channels of each part."""
+    """Return the channels of each part."""
     edges = np.cumsum([0, *(count for _, count in PARTS.values())]).tolist()
     return {name: slice(edges[i], edges[i + 1]) for i, name in enumerate(PARTS)}
 
@@ -136,7 +136,7 @@ def coco_reference(run: Callable[..., OksResult]) -> Callable[[Problem, str], di
 
 
 def extended_reference(problem: Problem, mode: str) -> dict[str, float]:
-    """Give xtcocotools' own numbers of CrowdPose or COCO-WholeBody, from dictionaries on."""
+    """Return xtcocotools' own numbers of CrowdPose or COCO-WholeBody, from dictionaries on."""
     coco, evaluator = oks_reference.load_xtcocotools()
     kinds = {"crowd": {"": "keypoints_crowd"}}.get(mode) or {
         f"{part} ": f"keypoints_{part}" for part in ("wholebody", *PARTS)
@@ -215,7 +215,7 @@ def _indexed(coco: Any, dataset: dict[str, Any]) -> Any:
 
 
 def engines_of(mode: str) -> dict[str, Callable[[Problem, str], dict[str, float]]]:
-    """Give the engines of a mode, posekit's first."""
+    """Return the engines of a mode, posekit's first."""
     if mode != "coco":
         return {"posekit": fast, "xtcocotools": extended_reference}
     return {

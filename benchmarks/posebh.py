@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from posekit.data.synthetic import PracticeSizes, write_practice_data
+from posekit.config.recipe import load_recipe, recipe_from_dict
 from posekit.engine import evaluate_run, train
 from posekit.engine.evaluate import recipe_of, yardstick
 from posekit.engine.setup import read_heads
@@ -27,7 +27,7 @@ from posekit.evaluation.registry import protocol_of
 from posekit.evaluation.runner import predict_split
 from posekit.evaluation.tables import text_table
 from posekit.models import PoseModel
-from posekit.recipe import load_recipe, recipe_from_dict
+from posekit.practice import PracticeSizes, write_practice_data
 
 HEADS = ("coco", "aic", "mpii")
 SPACE = {"layers": 1, "channels": 96, "width": 32, "momentum": 0.99}
@@ -35,7 +35,7 @@ WEIGHTS = {"contrast": 0.1, "distance": 0.1, "map_loss": 1.0, "self_supervision"
 
 
 def ways(steps: int) -> dict[str, dict[str, Any]]:
-    """Give name -> changes of the recipe."""
+    """Return name -> changes of the recipe."""
     first, second = steps // 3, 2 * steps // 3
     space = {**SPACE, **WEIGHTS, "update_until": first}
     phases = [
@@ -54,7 +54,7 @@ def ways(steps: int) -> dict[str, dict[str, Any]]:
 
 
 def recipe_for(data: Path, out: Path, steps: int) -> dict[str, Any]:
-    """Give the quickstart's recipe for the heads of people, as plain values."""
+    """Return the quickstart's recipe for the heads of people, as plain values."""
     plain = load_recipe("quickstart").model_dump(mode="json")
     plain["heads"] = {name: plain["heads"][name] for name in HEADS}
     plain |= {"data_root": str(data), "out": str(out), "name": out.name}
@@ -78,7 +78,7 @@ class ByPrototypes(torch.nn.Module):
             return getattr(super().__getattr__("inner"), name)
 
     def forward(self, images: torch.Tensor, groups: Any) -> dict[str, torch.Tensor]:
-        """Give head -> logits whose softmax has its peak where the prototypes' map has."""
+        """Return head -> logits whose softmax has its peak where the prototypes' map has."""
         features = self.inner.features(images, groups)
         return {n: self.inner.prototype_maps(features[r], n) * 20 for n, r in groups}
 
@@ -111,7 +111,7 @@ def main() -> None:
 
 
 def scores(folder: Path, model: PoseModel) -> list[str]:
-    """Give each head's headline, and PCK@0.1 of the prototypes' own maps."""
+    """Return each head's headline, and PCK@0.1 of the prototypes' own maps."""
     results = evaluate_run(folder, model=model, report=False)
     setups = read_heads(recipe_of(folder))
     cells = []

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from posekit import engine
-from posekit.data.synthetic import PracticeSizes, write_practice_data
+from posekit.config.recipe import Recipe, load_recipe
 from posekit.engine.evaluate import YARDSTICK, RunEvaluator, yardstick
 from posekit.engine.setup import read_heads
-from posekit.recipe import Recipe, load_recipe
+from posekit.practice import PracticeSizes, write_practice_data
 
 MEASURE = f"{YARDSTICK} of the box's long side"
 SMALL = ("backbone.embed_dim=128", "backbone.depth=4", "backbone.num_heads=4")
@@ -27,7 +27,7 @@ SHORT = (
 
 @contextmanager
 def practice_folder(train: int = 400, evaluation: int = 200) -> Iterator[Path]:
-    """Give a temporary folder with rendered people in COCO's format; the cache lies in it too."""
+    """Return a temporary folder with rendered people in COCO's format; the cache lies in it too."""
     with tempfile.TemporaryDirectory() as name:
         os.environ["POSEKIT_CACHE"] = str(Path(name) / "cache")
         sizes = PracticeSizes(train, evaluation)
@@ -38,7 +38,7 @@ def practice_folder(train: int = 400, evaluation: int = 200) -> Iterator[Path]:
 def people_recipe(
     folder: Path, name: str, settings: Sequence[str], steps: int, seed: int = 0
 ) -> Recipe:
-    """Give the recipe `quickstart` with its people alone, shortened, and settings on top."""
+    """Return the recipe `quickstart` with its people alone, shortened, and settings on top."""
     fixed = [
         *(f"heads.{head}=null" for head in ("aic", "mpii", "ap10k", "wflw")),
         f"data_root={folder / 'data'}",

@@ -25,7 +25,8 @@ import torch
 from _joint import HEADS, SIZE, joint_model
 from _scenes import write_scenes
 
-from posekit.augmentation import AugmentationConfig
+from posekit.config.augmentation import AugmentationConfig
+from posekit.config.recipe import Sampling
 from posekit.data.columns import InstanceColumns
 from posekit.data.crop_store import open_store
 from posekit.data.crops import HeadData
@@ -33,7 +34,6 @@ from posekit.data.index import build_index
 from posekit.data.index_build import load_columns
 from posekit.data.sampler import MixedSampler, Source
 from posekit.models.training_state import load_training_state, save_training_state
-from posekit.recipe import Sampling
 from posekit.training.utilisation import measure_work
 
 # Training instances, about, as the papers count them.
@@ -204,7 +204,7 @@ def exercise_checkpoint(folder: Path, model: torch.nn.Module) -> dict[str, float
 
 
 def calculate(model: torch.nn.Module, chosen: argparse.Namespace, found: dict) -> dict:
-    """Give disk, memory, workers and step time on 1, 8 and 64 GPUs."""
+    """Return disk, memory, workers and step time on 1, 8 and 64 GPUs."""
     work = measure_work(model, torch.device("cpu"), "fp32")
     total = sum(COUNTS.values())
     flops = sum((work.backbone[h] + work.heads[h]) * n / total for h, n in COUNTS.items())

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from posekit.catalog import load_dataset_card
+from posekit.config.cards import load_dataset_card
 from posekit.data.index import build_index
-from posekit.data.synthetic import PRACTICE_DATASETS, PracticeSizes, write_practice_data
-from posekit.inspection.poses import Poses, select_poses
-from posekit.inspection.swaps import find_side_swaps
+from posekit.diagnosis.pose_shapes import Poses, select_poses
+from posekit.diagnosis.swaps import find_side_swaps
+from posekit.practice import PRACTICE_DATASETS, PracticeSizes, write_practice_data
 
 
 def planted(poses: Poses, flip: np.ndarray, share: float, seed: int) -> tuple[Poses, np.ndarray]:

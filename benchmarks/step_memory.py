@@ -20,7 +20,7 @@ KINDS = ("stand-in", "posekit", "posekit, checkpointing")
 
 
 def peak_mib() -> float:
-    """Give this process's peak resident memory."""
+    """Return this process's peak resident memory."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -11,12 +11,12 @@ import sys
 
 import torch
 
+from posekit.config.model import FreezeConfig, LoraConfig
+from posekit.config.recipe import load_recipe
 from posekit.engine.setup import read_heads
 from posekit.evaluation.tables import text_table
-from posekit.model_config import FreezeConfig, LoraConfig
 from posekit.models import build_model
 from posekit.models.freeze import freeze
-from posekit.recipe import load_recipe
 
 SWITCHES = {
     "nothing": FreezeConfig(),

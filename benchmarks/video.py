@@ -17,10 +17,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from posekit.data.synthetic import generator, people_scene
 from posekit.inference.predictor import Predictor, load
 from posekit.inference.video import predict_video
 from posekit.models import HeadSpec, build_model
+from posekit.practice import generator, people_scene
 from posekit.schema import KeypointSchema
 
 SIZE = (240, 320)
@@ -41,7 +41,7 @@ def render_clip(file: Path, frames: int) -> None:
 
 
 def plain_predictor() -> Predictor:
-    """Give an untrained model of the practice run's sizes; the work is the same."""
+    """Return an untrained model of the practice run's sizes; the work is the same."""
     names = tuple(f"point_{number}" for number in range(17))
     spec = HeadSpec(KeypointSchema("points", names), {"kind": "simple"}, {"kind": "udp"}, (128, 96))
     backbone = {"name": "vit", "embed_dim": 192, "depth": 6, "num_heads": 3}
@@ -49,7 +49,7 @@ def plain_predictor() -> Predictor:
 
 
 def peak_mib() -> float:
-    """Give the process's peak memory."""
+    """Return the process's peak memory."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -50,7 +50,7 @@ class PredictionError(PosekitError):
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:
-    """Give "; did you mean 'x'?" for the valid word nearest to `word`, else an empty string."""
+    """Return "; did you mean 'x'?" for the valid word nearest to `word`, else an empty string."""
     near = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.5)
     return f"; did you mean '{near[0]}'?" if near else ""
 

@@ -61,7 +61,7 @@ class KeypointSchema:
         return len(self.keypoints)
 
     def index(self, keypoint: str, where: str = "a look-up") -> int:
-        """Give the channel of a keypoint by name; ConfigError names the nearest one if unknown."""
+        """Return a keypoint's channel by name; a ConfigError names the nearest if unknown."""
         position = self._positions.get(keypoint)
         if position is None:
             raise ConfigError(
@@ -101,7 +101,7 @@ class KeypointSchema:
         return mask
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain lists and strings that `from_dict` turns into an equal schema."""
+        """Return plain lists and strings that `from_dict` turns into an equal schema."""
         return {
             "name": self.name,
             "keypoints": list(self.keypoints),

@@ -190,7 +190,7 @@ def map_schema(
 
 
 def diff_schemas(a: KeypointSchema, b: KeypointSchema) -> SchemaDiff:
-    """Say how the keypoints of two schemas relate."""
+    """Describe how the keypoints of two schemas relate."""
     found = map_schema(a, b, allow_near=True)
     pairs: dict[str, list[tuple[str, str]]] = {"same": [], "synonym": [], "near": []}
     partner: dict[int, int] = {}
@@ -217,7 +217,7 @@ def diff_schemas(a: KeypointSchema, b: KeypointSchema) -> SchemaDiff:
 def union_schema(
     schemas: Sequence[KeypointSchema], name: str = "union", *, allow_near: bool = False
 ) -> KeypointSchema:
-    """Give the schema that has every point of several schemas once, in order of appearance.
+    """Return the schema that has every point of several schemas once, in order of appearance.
 
     Points keep the name of the first schema that has them; flip pairs and skeletons are joined.
     Where two different points share a name, the later one is called by its meaning, or with its
@@ -288,7 +288,7 @@ def _group_key(point: tuple[str, str]) -> tuple[str, str]:
 
 
 def _near_keys(point: tuple[str, str]) -> list[tuple[str, str]]:
-    """Give the point's own group first, then the groups near it."""
+    """Return the point's own group first, then the groups near it."""
     own = _group_key(point)
     return [own, *((own[0], group) for group in _NEAR_GROUPS.get(own[1], ()))]
 
@@ -302,7 +302,7 @@ _KEYS: dict[Relation, Callable[[tuple[str, str]], list[tuple[str, str]]]] = {
 
 
 def _point(schema: KeypointSchema, keypoint: str) -> tuple[str, str]:
-    """Give what a keypoint is as (side, word): sides stand in front whatever the spelling."""
+    """Return what a keypoint is as (side, word): sides stand in front whatever the spelling."""
     name = dict(schema.meanings).get(keypoint, keypoint)
     parts = name.split("_")
     side = next((part for part in parts if part in {"left", "right"}), "")

@@ -42,7 +42,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Two tiny datasets with cards; gives a function from training settings to a Recipe."""
     from tiny import SCHEMAS, tiny_recipe, write_card, write_dataset  # noqa: PLC0415
 
-    from posekit.recipe import recipe_from_dict  # noqa: PLC0415
+    from posekit.config.recipe import recipe_from_dict  # noqa: PLC0415
 
     monkeypatch.setenv("POSEKIT_CARDS", str(tmp_path / "cards"))
     monkeypatch.setenv("POSEKIT_CACHE", str(tmp_path / "cache"))

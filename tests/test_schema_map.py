@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posekit.catalog import available, load_dataset_card
+from posekit.config.cards import available, load_dataset_card
 from posekit.errors import ConfigError
 from posekit.schema import KeypointSchema, flip_pairs_from_names
 from posekit.schema_map import NEAR, SYNONYMS, diff_schemas, map_schema, union_schema

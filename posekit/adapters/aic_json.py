@@ -20,8 +20,8 @@ from posekit.adapters.fields import (
     show,
 )
 from posekit.adapters.files import load_json
-from posekit.catalog import SplitCard
-from posekit.config import Strict, validate
+from posekit.config.base import Strict, validate
+from posekit.config.cards import SplitCard
 from posekit.schema import KeypointSchema
 
 _CODES = {1: 2, 2: 1, 3: 0}  # 1 visible, 2 hidden, 3 not in the image

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from posekit.catalog import SplitCard
+from posekit.config.cards import SplitCard
 from posekit.schema import KeypointSchema
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from posekit.adapters.base import EmptyImage, Instance
-from posekit.catalog import SplitCard
+from posekit.config.cards import SplitCard
 from posekit.schema import KeypointSchema
 
 
@@ -30,7 +30,7 @@ class ImageTable:
     extras: dict[str, list[float]] = field(default_factory=dict)
 
     def empty_image(self, row: int) -> EmptyImage:
-        """Give a row as an image without instances."""
+        """Return a row as an image without instances."""
         extras = {name: values[row] for name, values in self.extras.items()}
         return EmptyImage(self.paths[row], self.ids[row], self.sizes[row], extras)
 
@@ -70,7 +70,7 @@ class InstanceBlock:
         return len(self.image)
 
     def keep(self, rows: np.ndarray) -> InstanceBlock:
-        """Give the block of some rows (bool or int64)."""
+        """Return the block of some rows (bool or int64)."""
         ids = self.instance_id
         chosen = np.arange(len(self))[rows]
         return InstanceBlock(
@@ -89,7 +89,7 @@ class InstanceBlock:
         )
 
     def instances(self) -> Iterator[Instance]:
-        """Give the instances one by one."""
+        """Return the instances one by one."""
         for i, image in enumerate(self.image.tolist()):
             instance_id = self.instance_id[i]
             has_crop = bool(np.isfinite(self.crop_center[i]).all())

@@ -132,12 +132,12 @@ def check_keypoint_names(coco: CocoFile, schema: KeypointSchema) -> None:
 
 
 def tidy_folder(folder: str) -> str:
-    """Give a folder as paths below it start: no './', no double slash, '' for the root."""
+    """Return a folder as paths below it start: no './', no double slash, '' for the root."""
     return "" if PurePosixPath(folder) == PurePosixPath() else str(PurePosixPath(folder))
 
 
 def plain_image_path(folder: str, record: Mapping[str, Any]) -> str | None:
-    """Give an image record's path below the root, or None if its name is not a plain one.
+    """Return an image record's path below the root, or None if its name is not a plain one.
 
     Plain are words joined by slashes, where `image_path` has nothing to object to or to change.
     """
@@ -177,7 +177,7 @@ def _size(record: Mapping[str, Any], place: Place) -> tuple[int, int] | None:
 
 
 def read_categories(value: Any, file: Path) -> dict[int, Mapping[str, Any]]:
-    """Give category id -> raw record; DatasetError if one is malformed or stands twice."""
+    """Return category id -> raw record; DatasetError if one is malformed or stands twice."""
     if value is None:
         return {}
     place = Place(file)

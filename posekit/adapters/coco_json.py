@@ -36,8 +36,8 @@ from posekit.adapters.fields import (
     show,
     whole,
 )
-from posekit.catalog import SplitCard
-from posekit.config import validate
+from posekit.config.base import validate
+from posekit.config.cards import SplitCard
 from posekit.errors import ConfigError, DatasetError
 from posekit.schema import KeypointSchema
 
@@ -104,7 +104,7 @@ def read_blocks(
 
 
 def _block_plan(options: CocoOptions, split: SplitCard, schema: KeypointSchema) -> BlockPlan | None:
-    """Give the plan of a split, or None if its options are for the reader of single records."""
+    """Return the plan of a split, or None if its options are for the reader of single records."""
     part, crop = options.parts[0], options.crop
     if len(options.parts) > 1 or part.first_of is not None or part.valid:
         return None
@@ -255,7 +255,7 @@ class _Reader:
     def _extras(
         self, record: Mapping[str, Any], part: Part, of_image: Mapping[str, float], place: Place
     ) -> dict[str, float]:
-        """Give the annotation's numbers, and the image's where the annotation has none."""
+        """Return the annotation's numbers, and the image's where the annotation has none."""
         wanted = dict(self.options.extras)
         if self.has_num_keypoints and "keypoints" in part.keypoints:
             wanted["num_keypoints"] = "num_keypoints"

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from posekit.config import Strict
+from posekit.config.base import Strict
 
 
 class Part(Strict):

@@ -13,8 +13,8 @@ import numpy as np
 from posekit.adapters.base import Instance
 from posekit.adapters.fields import Place, image_path, labelled_points
 from posekit.adapters.files import require_file
-from posekit.catalog import SplitCard
-from posekit.config import Strict, validate
+from posekit.config.base import Strict, validate
+from posekit.config.cards import SplitCard
 from posekit.schema import KeypointSchema
 
 _TRUNCATED_FIX = "the file may be cut short or damaged; copy or download it again"
@@ -103,7 +103,7 @@ def _opened(file: Path) -> Iterator[Any]:
 
 
 def _name_of(store: Any, start: str, place: Place) -> str:
-    """Give the array's name: the training file ends them in Tr, the test file in T."""
+    """Return the array's name: the training file ends them in Tr, the test file in T."""
     for name in (f"{start}Tr", f"{start}T"):
         if name in store:
             return name
@@ -111,7 +111,7 @@ def _name_of(store: Any, start: str, place: Place) -> str:
 
 
 def _rows(store: Any, start: str, width: int, place: Place) -> np.ndarray:
-    """Give an array as float64 (N, width); MATLAB's columns arrive as rows, whichever way round."""
+    """Return an array as float64 (N, width), whichever way round MATLAB's columns arrive."""
     array = store[_name_of(store, start, place)][()]
     if getattr(array, "dtype", np.dtype("O")).kind not in "biuf" or array.ndim != 2:
         place.fail(f"{start}: expected a table of numbers")
@@ -123,7 +123,7 @@ def _rows(store: Any, start: str, width: int, place: Place) -> np.ndarray:
 
 
 def _image(stored: Any, place: Place) -> np.ndarray:
-    """Give one image as OpenCV has it, from RGB or grey stored with rows and columns swapped."""
+    """Return one image as OpenCV has it, from RGB or grey stored with rows and columns swapped."""
     if stored.dtype != np.uint8 or stored.ndim not in {2, 3} or stored.size > _MAX_PIXELS:
         place.fail(f"found {stored.dtype} of shape {stored.shape}, expected an 8-bit image")
     pixels = stored[()]

@@ -14,8 +14,8 @@ from posekit.adapters.fields import Place, image_path, labelled_points, show, te
 from posekit.adapters.files import read_csv_rows
 from posekit.adapters.names import match_names
 from posekit.adapters.pandas_hdf import read_frame
-from posekit.catalog import SplitCard
-from posekit.config import Strict, validate
+from posekit.config.base import Strict, validate
+from posekit.config.cards import SplitCard
 from posekit.schema import KeypointSchema
 
 _LEVELS = ("scorer", "bodyparts", "coords")
@@ -154,7 +154,7 @@ def _columns(names: Sequence[tuple[str, ...]], place: Place) -> list[tuple[str, 
 def _animals(
     table: LabelTable, schema: KeypointSchema, options: DeepLabCutOptions
 ) -> list[np.ndarray]:
-    """Give, for each individual, the columns (K, 2) of its x and y in the schema's order."""
+    """Return, for each individual, the columns (K, 2) of its x and y in the schema's order."""
     where = {column: position for position, column in enumerate(table.columns)}
     parts: dict[str, list[str]] = {}
     for individual, bodypart, _ in table.columns:

@@ -34,13 +34,13 @@ class Place:
 
 
 def show(value: Any) -> str:
-    """Give a value as it would be written in Python, shortened to one line."""
+    """Return a value as it would be written in Python, shortened to one line."""
     text = repr(value) if not isinstance(value, int) or abs(value) < _INT64 else "a huge integer"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def field_of(record: Mapping[str, Any], key: str, place: Place) -> Any:
-    """Give a record's field; DatasetError names the fields that there are."""
+    """Return a record's field; DatasetError names the fields that there are."""
     if key not in record:
         present = ", ".join(map(str, record)) or "nothing"
         place.fail(f"key '{key}' is missing (found {show(present)[1:-1]})")
@@ -48,21 +48,21 @@ def field_of(record: Mapping[str, Any], key: str, place: Place) -> Any:
 
 
 def mapping(value: Any, what: str, place: Place) -> Mapping[str, Any]:
-    """Give a JSON object; DatasetError if it is anything else."""
+    """Return a JSON object; DatasetError if it is anything else."""
     if not isinstance(value, dict):
         place.fail(f"{what}: found {show(value)}, expected an object")
     return value
 
 
 def listing(value: Any, what: str, place: Place) -> list[Any]:
-    """Give a JSON list; DatasetError if it is anything else."""
+    """Return a JSON list; DatasetError if it is anything else."""
     if not isinstance(value, list):
         place.fail(f"{what}: found {show(value)}, expected a list")
     return value
 
 
 def number(value: Any, what: str, place: Place) -> float:
-    """Give a finite number as a float; text that spells one is not a number."""
+    """Return a finite number as a float; text that spells one is not a number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         place.fail(f"{what}: found {show(value)}, expected a number")
     try:
@@ -75,7 +75,7 @@ def number(value: Any, what: str, place: Place) -> float:
 
 
 def text_number(text: str, what: str, place: Place) -> float:
-    """Give the finite number that a cell of a text file spells."""
+    """Return the finite number that a cell of a text file spells."""
     try:
         result = float(text)
     except ValueError:
@@ -86,7 +86,7 @@ def text_number(text: str, what: str, place: Place) -> float:
 
 
 def whole(value: Any, what: str, place: Place) -> int:
-    """Give a whole number (3 or 3.0) that fits in 64 bits."""
+    """Return a whole number (3 or 3.0) that fits in 64 bits."""
     if type(value) is int and -_INT64 <= value < _INT64:
         return value
     result = number(value, what, place)
@@ -96,7 +96,7 @@ def whole(value: Any, what: str, place: Place) -> int:
 
 
 def identifier(value: Any, what: str, place: Place) -> int | str:
-    """Give an id: a whole number of at most 64 bits, or text that is not empty."""
+    """Return an id: a whole number of at most 64 bits, or text that is not empty."""
     if isinstance(value, str):
         if not value or "\0" in value:
             place.fail(f"{what}: found {show(value)}, expected a number or text")
@@ -105,7 +105,7 @@ def identifier(value: Any, what: str, place: Place) -> int | str:
 
 
 def image_path(folder: str, name: Any, place: Place) -> str:
-    """Give an image's path relative to the dataset's root, with forward slashes.
+    """Return an image's path relative to the dataset's root, with forward slashes.
 
     Args:
         folder: the split's image folder, as the card gives it.
@@ -137,7 +137,7 @@ def image_path(folder: str, name: Any, place: Place) -> str:
 
 
 def box_xywh(value: Any, place: Place, what: str = "bbox") -> np.ndarray | None:
-    """Give a box x, y, width, height as float64 (4,); None for null or an empty list.
+    """Return a box x, y, width, height as float64 (4,); None for null or an empty list.
 
     A box without area passes: files have them, and the index counts what it cannot crop.
     """
@@ -149,7 +149,7 @@ def box_xywh(value: Any, place: Place, what: str = "bbox") -> np.ndarray | None:
 
 
 def pair_of_numbers(value: Any, what: str, place: Place) -> tuple[float, float]:
-    """Give a list of two finite numbers as a pair; DatasetError if it is anything else."""
+    """Return a list of two finite numbers as a pair; DatasetError if it is anything else."""
     if not isinstance(value, list) or len(value) != 2:
         place.fail(f"{what}: found {show(value)}, expected two numbers")
     return number(value[0], what, place), number(value[1], what, place)
@@ -185,7 +185,7 @@ def keypoint_triples(
 
 
 def first_triples(values: Any, count: int, kept: int, place: Place, what: str) -> list[float]:
-    """Give the first `kept` of `count` keypoints as a flat list; DatasetError if there are not."""
+    """Return the first `kept` of `count` keypoints as a flat list; DatasetError if fewer."""
     array = numeric_array(values, what, place)
     if array.size != 3 * count or kept > count:
         place.fail(
@@ -196,7 +196,7 @@ def first_triples(values: Any, count: int, kept: int, place: Place, what: str) -
 
 
 def numeric_array(values: Any, what: str, place: Place) -> np.ndarray:
-    """Give a (nested) list of numbers as float64; DatasetError if anything in it is no number."""
+    """Return a (nested) list of numbers as float64; DatasetError if anything in it is no number."""
     if isinstance(values, list):
         try:
             array = np.asarray(values)
@@ -213,7 +213,7 @@ def numeric_array(values: Any, what: str, place: Place) -> np.ndarray:
 def labelled_points(
     points: np.ndarray, visibility: np.ndarray, schema: KeypointSchema, place: Place
 ) -> np.ndarray:
-    """Give float32 (K, 2) points with zeros where visibility is 0.
+    """Return float32 (K, 2) points with zeros where visibility is 0.
 
     Raises:
         DatasetError: a labelled keypoint is NaN, infinite or beyond float32; names it.
@@ -254,7 +254,7 @@ def _visibility(
 
 
 def landmark_crop(points: np.ndarray) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
-    """Give centre and size (both float64 (2,)) of the square crop around face landmarks.
+    """Return centre and size (both float64 (2,)) of the square crop around face landmarks.
 
     The extent is widened to whole pixels, its middle is the centre and its longer side the size.
     Source: mmpose's conversions of WFLW and 300W; equals center and 200 x scale of their files.

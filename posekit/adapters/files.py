@@ -18,7 +18,7 @@ _TRUNCATED_FIX = "the file may be cut short or damaged; copy or download it agai
 
 
 def require_folder(folder: Path) -> Path:
-    """Give the folder back; DatasetError if there is none."""
+    """Return the folder back; DatasetError if there is none."""
     if not folder.is_dir():
         found = "a file" if folder.is_file() else "nothing"
         raise DatasetError(folder, f"found {found} here, expected a folder", fix=_MISSING_FIX)
@@ -26,7 +26,7 @@ def require_folder(folder: Path) -> Path:
 
 
 def require_file(file: Path) -> Path:
-    """Give the file back; DatasetError if there is none."""
+    """Return the file back; DatasetError if there is none."""
     if not file.is_file():
         found = "a folder" if file.is_dir() else "nothing"
         raise DatasetError(file, f"found {found} here, expected a file", fix=_MISSING_FIX)
@@ -128,5 +128,5 @@ def load_mat(file: Path, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _is_numeric(kind: tuple[str, int] | None, file: Path) -> bool:
-    """Tell whether a variable holds numbers, no more than its file can plausibly hold."""
+    """Return whether a variable holds numbers, no more than its file can plausibly hold."""
     return kind is not None and kind[0] in _NUMERIC and 0 <= kind[1] <= 1000 * file.stat().st_size

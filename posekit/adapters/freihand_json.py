@@ -12,8 +12,8 @@ from pydantic import Field
 from posekit.adapters.base import Instance
 from posekit.adapters.fields import Place, image_path, labelled_points, listing, numeric_array
 from posekit.adapters.files import load_json
-from posekit.catalog import SplitCard
-from posekit.config import Strict, validate
+from posekit.config.base import Strict, validate
+from posekit.config.cards import SplitCard
 from posekit.schema import KeypointSchema
 
 
@@ -77,7 +77,7 @@ def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Insta
 
 
 def _project(hand: Any, camera: Any, count: int, place: Place, camera_place: Place) -> np.ndarray:
-    """Give float64 (K, 2) pixels of a hand's (K, 3) points in the camera's frame."""
+    """Return float64 (K, 2) pixels of a hand's (K, 3) points in the camera's frame."""
     points = numeric_array(hand, "hand", place)
     matrix = numeric_array(camera, "camera", camera_place)
     if points.shape != (count, 3):

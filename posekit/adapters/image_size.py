@@ -14,7 +14,7 @@ _TURNED = {5, 6, 7, 8}
 
 
 def image_size(file: Path) -> tuple[int, int]:
-    """Give (height, width) as the image is shown, that is after its EXIF orientation.
+    """Return (height, width) as the image is shown, that is after its EXIF orientation.
 
     Reads the header only: about 0.1 ms a file.
 

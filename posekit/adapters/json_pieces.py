@@ -62,7 +62,7 @@ class JsonMembers:
             raise NotInBlocks
 
     def value(self) -> Any:
-        """Give the value that stands here and go past it."""
+        """Return the value that stands here and go past it."""
         self._next()
         size = 1 << 12
         while True:
@@ -82,7 +82,7 @@ class JsonMembers:
             size *= 4
 
     def pieces(self) -> Iterator[tuple[list[dict[str, Any]], bytes]]:
-        """Give the list of objects that stands here piece by piece, each with its text."""
+        """Return the list of objects that stands here piece by piece, each with its text."""
         if self._next() != b"[":
             raise NotInBlocks
         self.position += 1
@@ -138,7 +138,7 @@ class JsonMembers:
 
 
 def _end_of_list(text: bytes, at: int) -> int | None:
-    """Give the length of the list that `text` starts with, if parsing failed just behind it.
+    """Return the length of the list that `text` starts with, if parsing failed just behind it.
 
     Args:
         text: what was parsed.

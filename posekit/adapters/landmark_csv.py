@@ -14,8 +14,8 @@ from posekit.adapters.base import Instance
 from posekit.adapters.fields import Place, image_path, labelled_points, show, text_number
 from posekit.adapters.files import read_csv_rows
 from posekit.adapters.names import match_names
-from posekit.catalog import SplitCard
-from posekit.config import Strict, validate
+from posekit.config.base import Strict, validate
+from posekit.config.cards import SplitCard
 from posekit.errors import nearest
 from posekit.schema import KeypointSchema
 
@@ -105,7 +105,7 @@ def find_columns(
 
 
 def point_names(header: Sequence[str], options: CsvOptions, place: Place) -> list[str]:
-    """Give the names of a landmark CSV's points, in the order in which a schema must have them
+    """Return the names of a landmark CSV's points, in the order in which a schema must have them
     where they are numbers; DatasetError as `find_columns`.
     """
     _, _, axes = _parts(header, options, place)
@@ -117,7 +117,7 @@ def point_names(header: Sequence[str], options: CsvOptions, place: Place) -> lis
 def _parts(
     header: Sequence[str], options: CsvOptions, place: Place
 ) -> tuple[int, tuple[int, ...], dict[tuple[str, int], int]]:
-    """Give the column of the image, those of the box, and (point, axis) -> column."""
+    """Return the column of the image, those of the box, and (point, axis) -> column."""
     if not header:
         place.fail("the file is empty, expected a header and one row an instance")
     twice = {name for name in header if header.count(name) > 1}

@@ -10,8 +10,8 @@ import numpy as np
 from posekit.adapters.base import Instance
 from posekit.adapters.fields import Place, image_path, labelled_points
 from posekit.adapters.files import load_mat
-from posekit.catalog import SplitCard
-from posekit.config import Strict, validate
+from posekit.config.base import Strict, validate
+from posekit.config.cards import SplitCard
 from posekit.errors import ConfigError
 from posekit.schema import KeypointSchema
 

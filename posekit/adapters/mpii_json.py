@@ -22,8 +22,8 @@ from posekit.adapters.fields import (
     show,
 )
 from posekit.adapters.files import load_json, load_mat
-from posekit.catalog import SplitCard
-from posekit.config import Strict, validate
+from posekit.config.base import Strict, validate
+from posekit.config.cards import SplitCard
 from posekit.schema import KeypointSchema
 
 _PIXELS_PER_SCALE = 200.0

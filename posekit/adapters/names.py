@@ -13,7 +13,7 @@ _SIDES = {"l": "left", "r": "right"}
 
 
 def lower_snake(name: str) -> str:
-    """Give a name in lower_snake: 'L_Eye' -> left_eye, 'Root of tail' -> root_of_tail.
+    """Return a name in lower_snake: 'L_Eye' -> left_eye, 'Root of tail' -> root_of_tail.
 
     Capitals start a word after a small letter ('TailBase' -> tail_base); L and R as a word of
     their own at either end become left_ and right_ in front ('eyeL' -> left_eye).
@@ -33,7 +33,7 @@ def match_names(
     place: Place,
     aliases: Mapping[str, str] | None = None,
 ) -> list[int]:
-    """Give for each keypoint of the schema its position among the names found in a file.
+    """Return for each keypoint of the schema its position among the names found in a file.
 
     A name fits if it is the keypoint's, an alias of it, or equal once both are written in small
     letters without separators ('leftear' is left_ear).
@@ -71,7 +71,7 @@ def match_names(
 
 
 def squash(name: str) -> str:
-    """Give a name in small letters and digits only."""
+    """Return a name in small letters and digits only."""
     return re.sub(r"[^0-9a-z]", "", name.lower())
 
 

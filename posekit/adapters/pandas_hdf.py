@@ -58,7 +58,7 @@ def read_frame(file: Path) -> Frame:
 
 
 def parse_names(data: bytes) -> Any:
-    """Give what a pickle of lists, tuples, texts and whole numbers says, without running it.
+    """Return what a pickle of lists, tuples, texts and whole numbers says, without running it.
 
     Raises:
         ValueError: the pickle holds anything else, or is cut short.

@@ -18,8 +18,8 @@ from posekit.adapters.fields import (
     text_number,
 )
 from posekit.adapters.files import read_text, require_folder
-from posekit.catalog import SplitCard
-from posekit.config import Strict, validate
+from posekit.config.base import Strict, validate
+from posekit.config.cards import SplitCard
 from posekit.schema import KeypointSchema
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".tif", ".tiff", ".webp", ".gif"}

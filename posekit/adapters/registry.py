@@ -14,7 +14,7 @@ from posekit.adapters.base import Adapter, EmptyImage, Instance
 from posekit.adapters.blocks import BlockAdapter, InstanceBlock
 from posekit.adapters.files import require_folder
 from posekit.adapters.subset import select, select_blocks, split_subset
-from posekit.catalog import DatasetCard, SplitCard
+from posekit.config.cards import DatasetCard, SplitCard
 from posekit.errors import ConfigError, PosekitError, nearest
 from posekit.schema import KeypointSchema
 
@@ -41,7 +41,7 @@ BUILT_IN = {
 
 
 def get_adapter(card: DatasetCard) -> Adapter:
-    """Give the adapter that a card names, ready to use.
+    """Return the adapter that a card names, ready to use.
 
     The name is a built-in, the name of an entry point, `package.module:function`, or
     `file.py:function` beside the card. Only the named one is imported. The adapter given back
@@ -57,7 +57,7 @@ def get_adapter(card: DatasetCard) -> Adapter:
 
 
 def load_adapter(card: DatasetCard) -> Adapter:
-    """Give the adapter that a card names, its records unchecked, for whoever checks them all.
+    """Return the adapter that a card names, its records unchecked, for whoever checks them all.
 
     The option `subset` is obeyed; ConfigError as in `get_adapter`.
     """
@@ -67,7 +67,7 @@ def load_adapter(card: DatasetCard) -> Adapter:
 
 
 def get_block_adapter(card: DatasetCard) -> BlockAdapter | None:
-    """Give the adapter's way of streaming blocks, if it has one; the option `subset` is obeyed."""
+    """Return the adapter's block reader, if it has one; the option `subset` is obeyed."""
     if card.adapter not in BUILT_IN:
         return None
     module = importlib.import_module(BUILT_IN[card.adapter].partition(":")[0])
@@ -87,7 +87,7 @@ def get_block_adapter(card: DatasetCard) -> BlockAdapter | None:
 
 
 def known_adapters() -> list[str]:
-    """Give the names that a card can use without a colon: built-ins and entry points."""
+    """Return the names that a card can use without a colon: built-ins and entry points."""
     return sorted({*BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINTS))})
 
 

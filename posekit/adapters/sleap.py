@@ -13,8 +13,8 @@ from posekit.adapters.base import EmptyImage, Instance
 from posekit.adapters.fields import Place, image_path, labelled_points
 from posekit.adapters.files import require_file
 from posekit.adapters.names import match_names
-from posekit.catalog import SplitCard
-from posekit.config import Strict, validate
+from posekit.config.base import Strict, validate
+from posekit.config.cards import SplitCard
 from posekit.errors import ConfigError
 from posekit.schema import KeypointSchema
 
@@ -78,7 +78,7 @@ def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Insta
 def read_skeleton(
     file: Path,
 ) -> tuple[list[str], list[tuple[int, int]], list[tuple[int, int]]]:
-    """Give the names of a SLEAP file's nodes, its links and its symmetries as positions.
+    """Return the names of a SLEAP file's nodes, its links and its symmetries as positions.
 
     Raises:
         DatasetError: sleap-io cannot load the file, or no frame of it is labelled.

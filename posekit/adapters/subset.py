@@ -18,8 +18,8 @@ from pydantic import Field, model_validator
 from posekit.adapters.base import EmptyImage, Instance
 from posekit.adapters.blocks import InstanceBlock
 from posekit.adapters.files import read_text
-from posekit.catalog import SplitCard
-from posekit.config import Strict, validate
+from posekit.config.base import Strict, validate
+from posekit.config.cards import SplitCard
 from posekit.errors import DatasetError
 
 _SHOWN = 5
@@ -72,7 +72,7 @@ class Subset(Strict):
 
 
 def group_of(image: str, by: str) -> str:
-    """Give the group of an image by its path; see `Subset.by`."""
+    """Return the group of an image by its path; see `Subset.by`."""
     path = PurePosixPath(image)
     if by == "folder":
         return str(path.parent)
@@ -80,7 +80,7 @@ def group_of(image: str, by: str) -> str:
 
 
 def natural_key(image: str) -> _Key:
-    """Give a key that sorts paths with the numbers in them taken as numbers."""
+    """Return a key that sorts paths with the numbers in them taken as numbers."""
     parts = re.split(r"([0-9]+)", image)
     return [(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)]
 
@@ -146,7 +146,7 @@ class _Rule:
             self._wanted |= {name: name for name in self._names}
 
     def keeps(self, image: str) -> bool:
-        """Tell whether the subset has an image; may be asked again of the same one."""
+        """Return whether the subset has an image; may be asked again of the same one."""
         if self._subset.present and not (self._root / image).is_file():
             return False
         if self._subset.list is None:

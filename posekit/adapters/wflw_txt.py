@@ -17,8 +17,8 @@ from posekit.adapters.fields import (
     text_number,
 )
 from posekit.adapters.files import read_text
-from posekit.catalog import SplitCard
-from posekit.config import Strict, validate
+from posekit.config.base import Strict, validate
+from posekit.config.cards import SplitCard
 from posekit.schema import KeypointSchema
 
 ATTRIBUTES = ("pose", "expression", "illumination", "make_up", "occlusion", "blur")

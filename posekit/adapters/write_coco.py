@@ -11,7 +11,7 @@ from typing import Any, Protocol, TextIO
 import numpy as np
 
 from posekit.adapters.base import EmptyImage, Instance
-from posekit.catalog import SplitCard
+from posekit.config.cards import SplitCard
 from posekit.errors import DatasetError
 from posekit.schema import KeypointSchema
 
@@ -79,7 +79,7 @@ def write_coco(
 
 
 def instances_of(columns: Columns) -> Iterator[Instance | EmptyImage]:
-    """Give the instances that a split's columns hold, then its images without any."""
+    """Return the instances that a split's columns hold, then its images without any."""
     for row in range(len(columns.keypoints)):
         image = int(columns.image_index[row])
         has_crop = bool(np.isfinite(columns.crop_center[row]).all())
@@ -139,7 +139,7 @@ class _Writer:
         stream.write('\n],\n"categories": ' + json.dumps(categories) + "}\n")
 
     def options(self) -> dict[str, Any]:
-        """Give the options of `coco_json` that read everything back."""
+        """Return the options of `coco_json` that read everything back."""
         options: dict[str, Any] = {}
         if self.has_crop:
             options["crop"] = {"size": "crop_size"}
@@ -200,7 +200,7 @@ class _Writer:
 
 
 def _triples(points: np.ndarray, visibility: np.ndarray) -> list[float]:
-    """Give x, y, v flat; the shortest decimals that read back as the same float32."""
+    """Return x, y, v flat; the shortest decimals that read back as the same float32."""
     flat: list[float] = []
     for (x, y), code in zip(points, visibility.tolist(), strict=True):
         flat += [float(str(np.float32(x))), float(str(np.float32(y))), code]

@@ -13,8 +13,8 @@ from posekit.adapters.base import EmptyImage, Instance
 from posekit.adapters.fields import Place, image_path, labelled_points, show, text_number
 from posekit.adapters.files import read_text, require_folder
 from posekit.adapters.image_size import image_size
-from posekit.catalog import SplitCard
-from posekit.config import Strict, parse_mapping, validate
+from posekit.config.base import Strict, parse_mapping, validate
+from posekit.config.cards import SplitCard
 from posekit.errors import ConfigError
 from posekit.schema import KeypointSchema
 
@@ -142,7 +142,7 @@ def _columns(description: dict[str, Any], schema: KeypointSchema, main: Place) -
 
 
 def _images(root: Path, description: dict[str, Any], part: str, main: Place) -> Iterator[str]:
-    """Give the images of a part, relative to the root."""
+    """Return the images of a part, relative to the root."""
     if part not in description:
         present = ", ".join(key for key in ("train", "val", "test") if key in description)
         main.fail(

@@ -29,7 +29,7 @@ app.add_typer(schema_app, name="schema")
 
 
 def make_console(as_json: bool) -> Console:
-    """Give the console for people: standard output, or standard error beside JSON."""
+    """Return the console for people: standard output, or standard error beside JSON."""
     return Console(stderr=as_json)
 
 

@@ -12,7 +12,7 @@ from posekit.cli.base import Json, datasets_app, emit, make_console
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from posekit.inspection import CheckReport, OtherSplit
+    from posekit.diagnosis import CheckReport, OtherSplit
 
 _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 _SHOWN = 3
@@ -47,16 +47,16 @@ def datasets_check(
 
     The summary is printed; --out writes a page with pictures of every finding.
     """
-    from posekit.catalog import load_dataset_card  # noqa: PLC0415
-    from posekit.errors import ConfigError  # noqa: PLC0415
-    from posekit.inspection import (  # noqa: PLC0415
+    from posekit.config.cards import load_dataset_card  # noqa: PLC0415
+    from posekit.diagnosis import (  # noqa: PLC0415
         CheckReport,
         card_findings,
         check_adapter,
         check_dataset,
-        write_check_page,
         write_exclusions,
     )
+    from posekit.errors import ConfigError  # noqa: PLC0415
+    from posekit.pages.check_page import write_check_page  # noqa: PLC0415
 
     broken = card_findings(card)
     if broken:
@@ -104,7 +104,7 @@ def _finish(report: CheckReport, as_json: bool) -> None:
 
 
 def _print_report(console: Console, report: CheckReport) -> None:
-    from posekit.console import rows_table  # noqa: PLC0415
+    from posekit.cli.console import rows_table  # noqa: PLC0415
 
     if report.splits:
         columns = ["split", "instances", "images", "labelled", "trainable", "visibility"]
@@ -139,9 +139,9 @@ def _print_report(console: Console, report: CheckReport) -> None:
 
 
 def _other(text: str) -> OtherSplit:
-    from posekit.catalog import load_dataset_card  # noqa: PLC0415
+    from posekit.config.cards import load_dataset_card  # noqa: PLC0415
+    from posekit.diagnosis import OtherSplit  # noqa: PLC0415
     from posekit.errors import ConfigError  # noqa: PLC0415
-    from posekit.inspection import OtherSplit  # noqa: PLC0415
 
     name, _, rest = text.partition(":")
     split, _, root = rest.partition(":")

@@ -18,8 +18,8 @@ def datasets_list(
     as_json: Json = False,
 ) -> None:
     """List the datasets that posekit has a card for, and with --data-root what is there of them."""
-    from posekit.catalog import available, load_dataset_card  # noqa: PLC0415
-    from posekit.console import rows_table  # noqa: PLC0415
+    from posekit.cli.console import rows_table  # noqa: PLC0415
+    from posekit.config.cards import available, load_dataset_card  # noqa: PLC0415
 
     cards = [load_dataset_card(name) for name in available("datasets")]
     columns = ["name", "subject", "keypoints", "evaluator", "splits", "licence"]
@@ -54,8 +54,8 @@ def datasets_show(
     as_json: Json = False,
 ) -> None:
     """Show a dataset's card: source, licence, files of each split, keypoints and flip pairs."""
-    from posekit.catalog import load_dataset_card  # noqa: PLC0415
-    from posekit.console import rows_table  # noqa: PLC0415
+    from posekit.cli.console import rows_table  # noqa: PLC0415
+    from posekit.config.cards import load_dataset_card  # noqa: PLC0415
 
     card = load_dataset_card(name)
     schema = card.keypoint_schema
@@ -96,7 +96,7 @@ def datasets_convert(
     """Write a split of any readable dataset as one COCO-style JSON file, images by reference."""
     from posekit.adapters.registry import get_adapter  # noqa: PLC0415
     from posekit.adapters.write_coco import write_coco  # noqa: PLC0415
-    from posekit.catalog import load_dataset_card  # noqa: PLC0415
+    from posekit.config.cards import load_dataset_card  # noqa: PLC0415
 
     card = load_dataset_card(name)
     read = get_adapter(card)
@@ -111,11 +111,11 @@ def schema_diff(
     b: Annotated[str, typer.Argument(help="Dataset card.")],
     as_json: Json = False,
 ) -> None:
-    """Say how the keypoints of two datasets relate: same, synonym, near, or only in one."""
+    """Show how the keypoints of two datasets relate: same, synonym, near, or only in one."""
     import dataclasses  # noqa: PLC0415
 
-    from posekit.catalog import load_dataset_card  # noqa: PLC0415
-    from posekit.console import rows_table  # noqa: PLC0415
+    from posekit.cli.console import rows_table  # noqa: PLC0415
+    from posekit.config.cards import load_dataset_card  # noqa: PLC0415
     from posekit.schema_map import diff_schemas  # noqa: PLC0415
 
     found = diff_schemas(*(load_dataset_card(name).keypoint_schema for name in (a, b)))

@@ -32,7 +32,7 @@ def datasets_new(
     Infers keypoints, splits (a fifth is held out where the files have one split), links and flip
     pairs, draws a contact sheet beside the card, and says what it is unsure of.
     """
-    from posekit.console import rows_table  # noqa: PLC0415
+    from posekit.cli.console import rows_table  # noqa: PLC0415
     from posekit.engine.onboarding import new_dataset  # noqa: PLC0415
 
     done = new_dataset(path, out, name=name, recipe=recipe, overwrite=overwrite)

@@ -18,7 +18,7 @@ def pretrain(
 ) -> None:
     """Pre-train a recipe's backbone on its datasets' crops, without labels (masked autoencoder)."""
     from posekit import engine  # noqa: PLC0415
-    from posekit.console import ProgressListener  # noqa: PLC0415
+    from posekit.cli.console import ProgressListener  # noqa: PLC0415
 
     console = make_console(as_json)
     done = engine.pretrain(

@@ -28,7 +28,7 @@ def reproduce(
     takes the run's own numbers where they were made by the published protocol, measures the others,
     and ends with exit code 1 if one is below what was published.
     """
-    from posekit.console import rows_table  # noqa: PLC0415
+    from posekit.cli.console import rows_table  # noqa: PLC0415
     from posekit.engine.reproduce import reproduce as run_reproduce  # noqa: PLC0415
 
     settings = [text for text in arguments or () if "=" in text]

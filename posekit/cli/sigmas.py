@@ -28,8 +28,8 @@ def datasets_sigmas(
     as_json: Json = False,
 ) -> None:
     """Estimate OKS sigmas, with 95 % intervals, from the same instances annotated several times."""
-    from posekit.catalog import load_dataset_card  # noqa: PLC0415
-    from posekit.evaluation.sigmas import estimate_from_files  # noqa: PLC0415
+    from posekit.config.cards import load_dataset_card  # noqa: PLC0415
+    from posekit.diagnosis.sigmas import estimate_from_files  # noqa: PLC0415
 
     card = load_dataset_card(name)
     folder = root if root is not None else Path("data") / card.folder

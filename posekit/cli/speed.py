@@ -17,7 +17,7 @@ def prepare(
 ) -> None:
     """Build ahead what a run reads: indices and, with data.cache=store, crop stores."""
     from posekit import engine  # noqa: PLC0415
-    from posekit.console import ProgressListener, prepared_table  # noqa: PLC0415
+    from posekit.cli.console import ProgressListener, prepared_table  # noqa: PLC0415
 
     console = make_console(as_json)
     listener = ProgressListener(console)
@@ -35,9 +35,9 @@ def profile(
     steps: Annotated[int, typer.Option(min=1, help="Steps that are timed.")] = 8,
     as_json: Json = False,
 ) -> None:
-    """Say where a training step's time goes, what limits it and what to change."""
+    """Show where a training step's time goes, what limits it and what to change."""
     from posekit import engine  # noqa: PLC0415
-    from posekit.console import profile_parts  # noqa: PLC0415
+    from posekit.cli.console import profile_parts  # noqa: PLC0415
 
     console = make_console(as_json)
     found = engine.profile(recipe, settings or [], steps=steps)

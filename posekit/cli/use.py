@@ -54,7 +54,7 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict photographs, videos or a camera; writes JSON beside pictures with the poses."""
-    from posekit.console import FilesProgress  # noqa: PLC0415
+    from posekit.cli.console import FilesProgress  # noqa: PLC0415
     from posekit.inference.files import predict_files  # noqa: PLC0415
     from posekit.inference.predictor import load  # noqa: PLC0415
     from posekit.inference.video import Look  # noqa: PLC0415
@@ -126,9 +126,9 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Bring weights from ViTPose, ViTPose+ or transformers, or to them; lists every tensor."""
+    from posekit.config.recipe import load_recipe  # noqa: PLC0415
     from posekit.engine.setup import read_heads  # noqa: PLC0415
     from posekit.models.convert_files import convert_file  # noqa: PLC0415
-    from posekit.recipe import load_recipe  # noqa: PLC0415
 
     heads = None
     if recipe:
@@ -148,8 +148,8 @@ def info(
     what: Annotated[Path, typer.Argument(help="Model file, or path or name of a recipe.")],
     as_json: Json = False,
 ) -> None:
-    """Say what a model or a recipe is: backbone, heads, parameters, cost of its attention."""
-    from posekit.console import rows_table  # noqa: PLC0415
+    """Describe a model or a recipe: backbone, heads, parameters, cost of its attention."""
+    from posekit.cli.console import rows_table  # noqa: PLC0415
     from posekit.engine.describe import cost_line, describe  # noqa: PLC0415
 
     found = describe(what)

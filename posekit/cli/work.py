@@ -19,7 +19,7 @@ def quickstart(
     as_json: Json = False,
 ) -> None:
     """The whole story on practice data: render, train five heads jointly, evaluate each, report."""
-    from posekit.console import ProgressListener, quickstart_parts  # noqa: PLC0415
+    from posekit.cli.console import ProgressListener, quickstart_parts  # noqa: PLC0415
     from posekit.engine.quickstart import run_quickstart  # noqa: PLC0415
 
     console = make_console(as_json)
@@ -50,7 +50,7 @@ def train(
 ) -> None:
     """Train one backbone jointly on all heads of a recipe, then evaluate each head."""
     from posekit import engine  # noqa: PLC0415
-    from posekit.console import ProgressListener, comparison_table, plan_tables  # noqa: PLC0415
+    from posekit.cli.console import ProgressListener, comparison_table, plan_tables  # noqa: PLC0415
 
     console = make_console(as_json)
     if plan:
@@ -148,7 +148,7 @@ def _pairs(datasets: list[str], splits: list[str]) -> list[tuple[str, str]]:
 
 def _show(found: Any, as_json: bool) -> None:
     """Show a transfer matrix, or the numbers of each head."""
-    from posekit.console import metrics_table  # noqa: PLC0415
+    from posekit.cli.console import metrics_table  # noqa: PLC0415
     from posekit.engine.processes import own_rank  # noqa: PLC0415
 
     if own_rank():
@@ -178,9 +178,9 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Score a predictions file by a dataset's official protocol, without any model."""
-    from posekit.catalog import load_dataset_card  # noqa: PLC0415
+    from posekit.config.cards import load_dataset_card  # noqa: PLC0415
     from posekit.data.index import build_index  # noqa: PLC0415
-    from posekit.evaluation.autopsy import diagnose  # noqa: PLC0415
+    from posekit.diagnosis.diagnose import diagnose  # noqa: PLC0415
     from posekit.evaluation.registry import protocol_of, split_settings  # noqa: PLC0415
     from posekit.evaluation.score import score_file  # noqa: PLC0415
 
@@ -221,7 +221,7 @@ def compare(
 ) -> None:
     """Set several runs side by side, head by head; refuses numbers of different protocols."""
     from posekit.evaluation.compare import compare_runs  # noqa: PLC0415
-    from posekit.evaluation.compare_page import write_comparison  # noqa: PLC0415
+    from posekit.pages.compare_page import write_comparison  # noqa: PLC0415
 
     compared = compare_runs(runs, allow_differences=anyway)
     emit(compared.to_dict(), as_json)

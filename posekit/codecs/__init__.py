@@ -2,7 +2,7 @@
 
 from posekit.codecs.base import Codec
 from posekit.codecs.registry import build_codec, codec_kinds
-from posekit.codecs.warp import (
+from posekit.warp import (
     Warp,
     crop_matrices,
     crop_size_for,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posekit.codecs.warp import Warp
+from posekit.warp import Warp
 
 Activation = Literal["none", "softmax"]
 
@@ -49,7 +49,7 @@ class Codec(ABC):
 
     @abstractmethod
     def encode(self, points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Give target maps and the weights that the loss shall use.
+        """Return target maps and the weights that the loss shall use.
 
         Args:
             points: float (B, K, 2), (x, y) in crop pixels; whatever stands at weight 0 is ignored.
@@ -139,7 +139,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 
 def usable(points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Give float32 points and weights in which unusable points weigh 0.
+    """Return float32 points and weights in which unusable points weigh 0.
 
     Points of weight 0 or with a coordinate that is not finite become (0, 0) with weight 0.
     """

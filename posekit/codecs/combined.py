@@ -19,7 +19,7 @@ from posekit.codecs.base import full_precision, usable
 from posekit.codecs.heatmap import MapCodec, MapConfig, require_odd
 from posekit.codecs.peaks import blurred_stencil, find_peaks, gaussian_kernel
 from posekit.codecs.refine import blur_maps
-from posekit.codecs.warp import Warp
+from posekit.warp import Warp
 
 
 class CombinedConfig(MapConfig):
@@ -93,7 +93,7 @@ class CombinedCodec(MapCodec):
         return points, peak.nan_to_num(0.0).reshape(batch, keypoints)
 
     def distributions(self, maps: Tensor) -> tuple[Tensor, ...]:
-        """Give only the discs; distances are no distribution."""
+        """Return only the discs; distances are no distribution."""
         return (maps[:, ::3].flatten(2),)
 
     def _swap(self, maps: Tensor, flip_indices: Tensor | np.ndarray) -> Tensor:

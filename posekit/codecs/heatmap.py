@@ -27,9 +27,9 @@ from posekit.codecs.refine import (
     mean_positions,
     quarter_offsets,
 )
-from posekit.codecs.warp import Warp
-from posekit.config import Strict
+from posekit.config.base import Strict
 from posekit.errors import ConfigError
+from posekit.warp import Warp
 
 Refine = Literal["none", "quarter", "dark", "dark_udp", "soft_argmax"]
 Follows = Literal["0.x", "1.x"]
@@ -152,7 +152,7 @@ class GaussianCodec(MapCodec):
 
     @abstractmethod
     def _middle_and_patch(self, points_heatmap: Tensor) -> tuple[Tensor, Tensor, bool]:
-        """Give the Gaussian's middle, the middle of its patch, and whether the patch cuts it."""
+        """Return the Gaussian's middle, the middle of its patch, and whether the patch cuts it."""
 
     def encode(self, points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Draw a Gaussian for each keypoint; weight 0 where its patch lies wholly outside."""

@@ -19,7 +19,7 @@ from posekit.codecs.base import full_precision, usable
 from posekit.codecs.heatmap import MapCodec, MapConfig
 from posekit.codecs.peaks import gaussian_sum, mass_around
 from posekit.codecs.refine import mean_positions
-from posekit.codecs.warp import Warp
+from posekit.warp import Warp
 
 
 class IntegralConfig(MapConfig):
@@ -67,7 +67,7 @@ class IntegralCodec(MapCodec):
         return (logits.softmax(-1) * self._peak_sum).reshape(output.shape)
 
     def decode(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the mean positions; see `Codec.decode` and the module for the score."""
+        """Return the mean positions; see `Codec.decode` and the module for the score."""
         self._check(maps)
         shape = maps.shape[:2]
         with full_precision(maps.device):
@@ -82,7 +82,7 @@ class IntegralCodec(MapCodec):
         return self.from_grid(points).reshape(*shape, 2), score.reshape(shape)
 
     def expectation(self, output: Tensor) -> Tensor:
-        """Give float32 (B, K, 2), the mean positions of logits in crop pixels, differentiable."""
+        """Return float32 (B, K, 2), the mean positions of logits in crop pixels, differentiable."""
         shares = (output.float().flatten(2) * self.config.beta).softmax(-1).reshape(output.shape)
         axes = self._axes(output.device)
         sums = (shares.sum(-2), shares.sum(-1))

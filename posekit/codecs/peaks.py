@@ -23,7 +23,7 @@ _CHUNK = 128
 
 
 def find_peaks(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Give column, row and value of each map's first maximum.
+    """Return column, row and value of each map's first maximum.
 
     Args:
         maps: (M, H, W) of any float type.
@@ -75,7 +75,7 @@ def windows(maps: Tensor, x0: Tensor, y0: Tensor, height: int, width: int) -> Te
 
 
 def mass_around(maps: Tensor, x: Tensor, y: Tensor, reach_x: int, reach_y: int) -> Tensor:
-    """Give the sum of each map (M, H, W) within reach of its pixel (x, y); float32 (M,)."""
+    """Return the sum of each map (M, H, W) within reach of its pixel (x, y); float32 (M,)."""
     height, width = maps.shape[1:]
     wide, tall = min(width, 2 * reach_x + 1), min(height, 2 * reach_y + 1)
     left = (x - reach_x).clamp(0, width - wide)
@@ -89,13 +89,13 @@ def mass_around(maps: Tensor, x: Tensor, y: Tensor, reach_x: int, reach_y: int) 
 
 
 def gaussian_sum(sigma: float) -> float:
-    """Give the sum of a Gaussian of peak 1 over the pixels within 3 sigma of a pixel's centre."""
+    """Return the sum of a Gaussian of peak 1 over the pixels within 3 sigma of a pixel's centre."""
     reach = int(3 * sigma)
     return sum(math.exp(-(i**2) / (2 * sigma**2)) for i in range(-reach, reach + 1))
 
 
 def gaussian_kernel(size: int) -> list[float]:
-    """Give OpenCV's Gaussian blur kernel of an odd size with its default sigma; sums to 1.
+    """Return OpenCV's Gaussian blur kernel of an odd size with its default sigma; sums to 1.
 
     sigma = 0.3 ((size - 1) / 2 - 1) + 0.8: 2.0 for size 11.
     """
@@ -109,7 +109,7 @@ def gaussian_kernel(size: int) -> list[float]:
 def blurred_stencil(
     maps: Tensor, x: Tensor, y: Tensor, reach: int, kernel: list[float], *, reflect: bool
 ) -> Tensor:
-    """Give blurred values around one pixel of each map.
+    """Return blurred values around one pixel of each map.
 
     Args:
         maps: (M, H, W).
@@ -134,7 +134,7 @@ def blurred_stencil(
 
 
 def blur_matrix(length: int, kernel: list[float], reflect: bool, device: torch.device) -> Tensor:
-    """Give the float32 (length, length) matrix that blurs one axis: [blurred place, source].
+    """Return the float32 (length, length) matrix that blurs one axis: [blurred place, source].
 
     With `reflect`, place i beyond the border shows the source j with i = j or i = -j modulo
     2 (length - 1); without it there is nothing beyond the border.
@@ -162,7 +162,7 @@ def blur_matrix(length: int, kernel: list[float], reflect: bool, device: torch.d
 def _blur_rows(
     position: Tensor, length: int, reach: int, kernel: list[float], reflect: bool
 ) -> tuple[Tensor, Tensor]:
-    """Give, for one axis, each window's first index and its weights (M, 2 reach + 1, window).
+    """Return, for one axis, each window's first index and its weights (M, 2 reach + 1, window).
 
     The weights depend on the position only, so they are made once for every position of the axis
     and then looked up.

@@ -20,7 +20,7 @@ _FLOOR = 1e-10
 
 
 def quarter_offsets(maps: Tensor, x: Tensor, y: Tensor, *, per_axis: bool = False) -> Tensor:
-    """Give a quarter pixel towards the higher neighbour on each axis.
+    """Return a quarter pixel towards the higher neighbour on each axis.
 
     Peaks near the border keep their place: on both axes if either coordinate is near it (0.x), or
     judged for each axis by itself (`per_axis`, 1.x).
@@ -43,7 +43,7 @@ def quarter_offsets(maps: Tensor, x: Tensor, y: Tensor, *, per_axis: bool = Fals
 
 
 def dark_offsets(maps: Tensor, x: Tensor, y: Tensor, score: Tensor, kernel_size: int) -> Tensor:
-    """Give DARK's Taylor step: second differences at distance 2 of the blurred map's logarithm.
+    """Return DARK's Taylor step: second differences at distance 2 of the blurred map's logarithm.
 
     The blur sees zeros beyond the border, and the blurred map is rescaled to the map's maximum and
     floored at 1e-10 under the logarithm. Peaks less than two pixels from the border keep their
@@ -73,7 +73,7 @@ def dark_offsets(maps: Tensor, x: Tensor, y: Tensor, score: Tensor, kernel_size:
 def dark_udp_offsets(
     maps: Tensor, x: Tensor, y: Tensor, score: Tensor, kernel_size: int, *, rescaled: bool = False
 ) -> Tensor:
-    """Give DARK's Taylor step as UDP takes it: first neighbours, also at the border.
+    """Return DARK's Taylor step as UDP takes it: first neighbours, also at the border.
 
     0.x blurs with a reflected border; 1.x (`rescaled`) with zeros beyond it, and then rescales so
     that each map keeps its maximum, for which the whole maps must be blurred (slow). The logarithm
@@ -95,7 +95,7 @@ def dark_udp_offsets(
 
 
 def mean_positions(maps: Tensor) -> Tensor:
-    """Give the mean position (M, 2) of each map's positive mass (soft-argmax).
+    """Return the mean position (M, 2) of each map's positive mass (soft-argmax).
 
     Source: Sun et al., ECCV 2018 (integral regression), without its debiasing.
     """

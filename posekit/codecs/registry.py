@@ -18,7 +18,7 @@ from posekit.codecs.heatmap import (
 from posekit.codecs.integral import IntegralCodec, IntegralConfig
 from posekit.codecs.regression import RegressionCodec, RegressionConfig
 from posekit.codecs.simcc import SimccCodec, SimccConfig
-from posekit.config import Strict, validate
+from posekit.config.base import Strict, validate
 from posekit.errors import ConfigError, nearest
 
 
@@ -39,7 +39,7 @@ _CODECS: dict[str, _Entry] = {
 
 
 def codec_kinds() -> list[str]:
-    """Give the names that `kind` may have, sorted."""
+    """Return the names that `kind` may have, sorted."""
     return sorted(_CODECS)
 
 

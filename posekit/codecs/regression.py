@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from posekit.codecs.base import Codec, usable
-from posekit.codecs.warp import Warp
-from posekit.config import Strict
+from posekit.config.base import Strict
+from posekit.warp import Warp
 
 
 class RegressionConfig(Strict):
@@ -50,7 +50,7 @@ class RegressionCodec(Codec):
         return "l1"
 
     def encode(self, points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the numbers (spreads are 0); weight 0 outside the crop, as in mmpose."""
+        """Return the numbers (spreads are 0); weight 0 outside the crop, as in mmpose."""
         points, weights = usable(points, weights)
         sides = points.new_tensor(self.input_size[::-1])
         inside = (points >= 0) & (points <= sides - 1)
@@ -68,7 +68,7 @@ class RegressionCodec(Codec):
         return torch.cat([output[..., :2], output[..., 2:].sigmoid()], dim=-1)
 
     def decode(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Give points and scores; numbers that are not finite give (-1, -1) and 0."""
+        """Return points and scores; numbers that are not finite give (-1, -1) and 0."""
         self._check(maps)
         numbers = maps[:, :, 0].float()
         sides = numbers.new_tensor(self.input_size[::-1])
@@ -79,7 +79,7 @@ class RegressionCodec(Codec):
         return points, torch.where(found, scores.clamp(0, 1), 0.0)
 
     def distributions(self, maps: Tensor) -> tuple[Tensor, ...]:
-        """Give none: there is no distribution over positions."""
+        """Return none: there is no distribution over positions."""
         return ()
 
     def flip_back(self, maps: Tensor, flip_indices: Tensor | np.ndarray) -> Tensor:

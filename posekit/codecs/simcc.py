@@ -18,7 +18,7 @@ from torch import Tensor
 
 from posekit.codecs.base import Activation, Codec, usable
 from posekit.codecs.peaks import find_peaks, gaussian_sum, mass_around
-from posekit.config import Strict
+from posekit.config.base import Strict
 
 Sigma = Annotated[float, Field(gt=0)]
 
@@ -89,7 +89,7 @@ class SimccCodec(Codec):
         return torch.cat(scaled, dim=-1)
 
     def decode(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the highest bins; see `Codec.decode`.
+        """Return the highest bins; see `Codec.decode`.
 
         The score is the smaller of the two maxima; with activation 'softmax' the smaller of the
         probabilities within 3 sigma of them. A keypoint without a positive score is at bin -1.
@@ -111,7 +111,7 @@ class SimccCodec(Codec):
         return points.reshape(*shape, 2), score.nan_to_num(0.0).reshape(shape)
 
     def distributions(self, maps: Tensor) -> tuple[Tensor, ...]:
-        """Give the x vectors and the y vectors."""
+        """Return the x vectors and the y vectors."""
         return maps.flatten(2).split(self.lengths, dim=-1)
 
     def flip_back(self, maps: Tensor, flip_indices: Tensor | np.ndarray) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from posekit.augmentation import AugmentationConfig
+from posekit.config.augmentation import AugmentationConfig
 from posekit.schema import KeypointSchema
 
 _SHIFT, _EACH_EPOCH, _ZOOM = 0, 1, 2
@@ -50,7 +50,7 @@ class Pixels:
 
 
 def stream_key(seed: int, dataset: str) -> int:
-    """Give 64 bits that stand for a run's seed and a dataset's name."""
+    """Return 64 bits that stand for a run's seed and a dataset's name."""
     digest = hashlib.blake2b(f"{seed}/{dataset}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 
@@ -70,7 +70,7 @@ class KeyedDraws:
         self._state: Any = self._philox.state
 
     def at(self, epoch: int, row: int, stream: int = _EACH_EPOCH) -> np.random.Generator:
-        """Give the generator of one sample's draws; it serves until the next call of `at`.
+        """Return the generator of one sample's draws; it serves until the next call of `at`.
 
         One Philox generator is set to key (seed and dataset, epoch) and counter (stream, row),
         which costs a quarter of making a new one.
@@ -161,7 +161,7 @@ def choose_half(
 def half_body_crop(
     points: np.ndarray, aspect: float, padding: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give centre and padded size of the crop around some keypoints: their mean, their extent."""
+    """Return centre and padded size of the crop around some keypoints: their mean, their extent."""
     points = np.asarray(points, dtype=np.float64)
     width, height = points.max(axis=0) - points.min(axis=0)
     width, height = max(width, height * aspect, 1.0), max(height, width / aspect, 1.0)
@@ -179,7 +179,7 @@ def _shift(
 def _zoom(
     config: AugmentationConfig, center: np.ndarray, size: np.ndarray, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give centre and size of a random part of an (unturned) crop."""
+    """Return centre and size of a random part of an (unturned) crop."""
     if config.zoom is None:
         return center, size
     share = random.uniform(*config.zoom)

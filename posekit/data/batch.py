@@ -105,11 +105,11 @@ class Batch:
         return sum(len(part.images) for part in self.parts)
 
     def to(self, device: torch.device | str) -> Batch:
-        """Give the batch with its tensors on a device; copies run aside where memory is pinned."""
+        """Return the batch on a device; copies are asynchronous where memory is pinned."""
         return self._mapped(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """Give the batch in page-locked memory, from which copies to a GPU run aside."""
+        """Return the batch in page-locked memory, from which copies to a GPU run aside."""
         return self._mapped(lambda tensor: tensor.pin_memory())
 
     def _mapped(self, move: Callable[[Tensor], Tensor]) -> Batch:

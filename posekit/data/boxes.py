@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from posekit.catalog import BoxCard
+from posekit.config.cards import BoxCard
 from posekit.data.columns import InstanceColumns
 
 
@@ -38,7 +38,7 @@ def clip_boxes(box_xywh: np.ndarray, image_size: np.ndarray, clip: str) -> np.nd
 
 
 def keypoint_boxes(keypoints: np.ndarray, is_chosen: np.ndarray) -> np.ndarray:
-    """Give the extent of the chosen keypoints of each instance.
+    """Return the extent of the chosen keypoints of each instance.
 
     Args:
         keypoints: (N, K, 2).
@@ -59,7 +59,7 @@ def keypoint_boxes(keypoints: np.ndarray, is_chosen: np.ndarray) -> np.ndarray:
 def crop_boxes(
     columns: InstanceColumns, rows: np.ndarray, box: BoxCard
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give centre and unpadded size of the boxes that crops of these rows are made around.
+    """Return centre and unpadded size of the boxes that crops of these rows are made around.
 
     The annotation's own centre and size (MPII) where it brings them; else the extent of the
     labelled keypoints where the card or the lack of a box demands it; else the annotated box,

@@ -12,7 +12,7 @@ from posekit.errors import PosekitError
 
 
 def default_cache() -> Path:
-    """Give the folder for caches: POSEKIT_CACHE, else posekit below the user's cache folder."""
+    """Return the folder for caches: POSEKIT_CACHE, else posekit below the user's cache folder."""
     named = os.environ.get("POSEKIT_CACHE")
     if named:
         return Path(named).expanduser()

@@ -66,7 +66,7 @@ class CropStore:
         return len(self._failures)
 
     def read(self, row: int, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-        """Give the neighbourhood of a row; see `posekit.data.make_batch.PixelSource`.
+        """Return the neighbourhood of a row; see `posekit.data.make_batch.PixelSource`.
 
         Raises:
             DatasetError: the image could not be read when the store was made.
@@ -158,7 +158,7 @@ class _Patches(Dataset[Any]):
         return list(self._patches(self.rows[chunk * _CHUNK : (chunk + 1) * _CHUNK]))
 
     def _patches(self, rows: np.ndarray) -> Iterator[tuple[Any, ...]]:
-        """Give (bytes, shape, placement) of each row, or (None, the three parts of an error)."""
+        """Return (bytes, shape, placement) of each row, or (None, the three parts of an error)."""
         boxes, factors = neighbourhoods(self.head, rows, self.reach)
         image_of, shown = self.head.index.columns.image_index[rows], -1
         image = np.zeros((0, 0, 3), np.uint8)
@@ -242,7 +242,7 @@ def _key(index: PoseIndex, rows: np.ndarray, reach: Reach, raw_limit_mib: float)
 
 
 def image_stamps(index: PoseIndex, rows: np.ndarray) -> bytes:
-    """Give a line with size and time of change for each image of some rows, for a cache's key."""
+    """Return a line with size and time of change for each image of some rows, for a cache's key."""
     lines = []
     for image in np.unique(index.columns.image_index[rows]).tolist():
         try:

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from posekit.augmentation import NO_AUGMENTATION, AugmentationConfig
-from posekit.codecs.warp import (
+from posekit.config.augmentation import NO_AUGMENTATION, AugmentationConfig
+from posekit.data.augment import Geometry, KeyedDraws, Pixels, draw_geometry
+from posekit.data.boxes import has_own_crop
+from posekit.data.images import read_image
+from posekit.data.index import PoseIndex
+from posekit.warp import (
     Warp,
     crop_matrices,
     crop_size_for,
     transform_points,
     warp_image,
 )
-from posekit.data.augment import Geometry, KeyedDraws, Pixels, draw_geometry
-from posekit.data.boxes import has_own_crop
-from posekit.data.images import read_image
-from posekit.data.index import PoseIndex
 
 _MEAN_COLOUR = (124, 116, 104)
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
@@ -54,7 +54,7 @@ class Sample:
 def exact_boxes(
     index: PoseIndex, rows: np.ndarray, input_size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give centre and size of the rows' exact crops: float64 (n, 2) each, padding included."""
+    """Return centre and size of the rows' exact crops: float64 (n, 2) each, padding included."""
     center, size = index.crop_boxes(rows)
     box = index.card.box
     return center, crop_size_for(size, input_size, box.padding, box.keep_aspect)
@@ -99,7 +99,7 @@ def draw_samples(
 def image_to_crop(
     geometries: list[Geometry], input_size: tuple[int, int], warp: Warp
 ) -> np.ndarray:
-    """Give the matrices from image to crop pixels, mirroring included: float64 (n, 2, 3).
+    """Return the matrices from image to crop pixels, mirroring included: float64 (n, 2, 3).
 
     A mirrored crop is the crop of the mirrored image: the crop's linear part is applied to
     (-(x - cx), y - cy), which does not depend on the image's width.
@@ -117,7 +117,7 @@ def image_to_crop(
 def points_in_crops(
     index: PoseIndex, samples: list[Sample], matrices: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give keypoints and visibility of crops, left and right traded in mirrored ones.
+    """Return keypoints and visibility of crops, left and right traded in mirrored ones.
 
     Returns:
         float32 (n, K, 2) in crop pixels, 0 where not labelled, and uint8 (n, K). A keypoint

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from posekit.codecs.warp import Warp, crop_matrices, crop_size_for, warp_image
 from posekit.data.crops import exact_boxes
 from posekit.data.images import read_image
 from posekit.data.index import PoseIndex
 from posekit.data.workers import guarded, stream
 from posekit.errors import DatasetError
+from posekit.warp import Warp, crop_matrices, crop_size_for, warp_image
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class FeatureSource(Protocol):
     dtype: np.dtype
 
     def read(self, row: int, view: int) -> np.ndarray:
-        """Give the map (D, gh, gw) of a row's crop number `view`.
+        """Return the map (D, gh, gw) of a row's crop number `view`.
 
         Raises:
             DatasetError: the row's image could not be read.

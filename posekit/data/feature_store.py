@@ -62,7 +62,7 @@ class FeatureStore:
         return self._maps.nbytes
 
     def read(self, row: int, view: int) -> np.ndarray:
-        """Give a map; see `posekit.data.feature_batches.FeatureSource`."""
+        """Return a map; see `posekit.data.feature_batches.FeatureSource`."""
         if (failure := self._failures.get(str(row))) is not None:
             file, problem, fix = failure
             raise DatasetError(file, problem, fix=fix or None)
@@ -137,7 +137,7 @@ class BlankFeatures:
         self.views, self.shape, self.dtype = views, shape, np.dtype(dtype)
 
     def read(self, row: int, view: int) -> np.ndarray:
-        """Give a map of zeros."""
+        """Return a map of zeros."""
         return np.zeros(self.shape, self.dtype)
 
 
@@ -155,11 +155,11 @@ class _Views(Dataset[Any]):
         return guarded(self._make, chunk)
 
     def of(self, chunk: int) -> np.ndarray:
-        """Give the rows of a chunk."""
+        """Return the rows of a chunk."""
         return self.rows[chunk * _CHUNK : (chunk + 1) * _CHUNK]
 
     def _make(self, chunk: int) -> tuple[np.ndarray, dict[str, list[str]]]:
-        """Give uint8 (rows * views, h, w, 3), and row -> the three parts of an error."""
+        """Return uint8 (rows * views, h, w, 3), and row -> the three parts of an error."""
         rows, head = self.of(chunk), self.head
         repeated = np.repeat(rows, self.views)
         epochs = np.tile(np.arange(self.views), len(rows))

@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from posekit import __version__
 from posekit import adapters as adapters_package
 from posekit.adapters.base import Adapter
 from posekit.adapters.blocks import NotInBlocks
 from posekit.adapters.registry import get_adapter, get_block_adapter
-from posekit.catalog import DatasetCard, SplitCard
+from posekit.config.cards import DatasetCard, SplitCard
 from posekit.data.boxes import crop_boxes
 from posekit.data.cache_folder import default_cache, discard, publish
 from posekit.data.columns import InstanceColumns
 from posekit.data.index_build import SKIP_REASONS, load_columns, write_columns, write_json
 from posekit.errors import DatasetError
+from posekit.version import __version__
 
 INDEX_VERSION = 1
 _IMAGE_SUFFIXES = {
@@ -86,15 +86,15 @@ class PoseIndex:
         return f"{self.card.name}/{self.split}"
 
     def crop_boxes(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Give centre and unpadded size of the rows' crop boxes: float64 (n, 2) each."""
+        """Return centre and unpadded size of the rows' crop boxes: float64 (n, 2) each."""
         return crop_boxes(self.columns, np.asarray(rows), self.card.box)
 
     def image_file(self, row: int) -> Path:
-        """Give the file of a row's image."""
+        """Return the file of a row's image."""
         return self.image_file_at(int(self.columns.image_index[row]))
 
     def image_file_at(self, image_index: int) -> Path:
-        """Give the file of an image by its row in the image columns."""
+        """Return the file of an image by its row in the image columns."""
         return self.root / self.columns.image_path[image_index].decode()
 
     def require_trainable(self) -> None:
@@ -109,7 +109,7 @@ class PoseIndex:
         )
 
     def skipped_instances(self, reason: str) -> np.ndarray:
-        """Give the instance ids of the rows that a reason keeps from training."""
+        """Return the instance ids of the rows that a reason keeps from training."""
         codes = np.load(self.folder / "skip_reason.npy", mmap_mode="r")
         return np.asarray(self.columns.instance_id[codes == SKIP_REASONS.index(reason)])
 
@@ -204,7 +204,7 @@ def _write_instances(
 
 
 def _source_files(card: DatasetCard, root: Path, split: SplitCard) -> list[Path]:
-    """Give the files that a split's annotations are read from, sorted."""
+    """Return the files that a split's annotations are read from, sorted."""
     if not root.is_dir():
         raise DatasetError(
             root,
@@ -232,7 +232,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Give every text in nested mappings and lists."""
+    """Return every text in nested mappings and lists."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

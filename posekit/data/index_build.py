@@ -12,7 +12,7 @@ import numpy as np
 
 from posekit.adapters.base import EmptyImage, Instance
 from posekit.adapters.blocks import ImageTable, InstanceBlock
-from posekit.catalog import BoxCard
+from posekit.config.cards import BoxCard
 from posekit.data.boxes import crop_boxes, keypoint_boxes
 from posekit.data.columns import InstanceColumns
 from posekit.errors import DatasetError
@@ -337,7 +337,7 @@ class _Writer:
 
 
 def skip_reasons(columns: InstanceColumns, rows: np.ndarray, box: BoxCard) -> np.ndarray:
-    """Say why each row is left out of training.
+    """Return why each row is left out of training.
 
     Returns:
         uint8 (n,): 0 where the row can be trained on, else the place of the reason in

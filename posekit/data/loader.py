@@ -83,7 +83,7 @@ class MixedLoader:
         return unpack(self._steps.make(step))
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
-        """Give the micro-batches from number `start` on, without end.
+        """Return the micro-batches from number `start` on, without end.
 
         Raises:
             DatasetError: too many records of one dataset are broken.

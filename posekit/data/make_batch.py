@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from posekit.codecs.warp import warp_image
 from posekit.data.augment import KeyedDraws
 from posekit.data.batch import Failure, Packed
 from posekit.data.crops import (
@@ -23,6 +22,7 @@ from posekit.data.images import read_image
 from posekit.data.index import PoseIndex
 from posekit.data.sampler import MixedSampler, Slot
 from posekit.errors import DatasetError
+from posekit.warp import warp_image
 
 MAX_SUBSTITUTES = 16
 
@@ -31,7 +31,7 @@ class PixelSource(Protocol):
     """Gives the pixels that crops are cut from."""
 
     def read(self, row: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
-        """Give pixels of the image of a row and where they lie in it.
+        """Return pixels of the image of a row and where they lie in it.
 
         Args:
             row: row of the index.
@@ -61,7 +61,7 @@ class ImageFiles:
         self._image = np.zeros((0, 0, 3), np.uint8)
 
     def read(self, row: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
-        """Give the whole image; see `PixelSource`."""
+        """Return the whole image; see `PixelSource`."""
         by = next((by for by in (8, 4, 2) if self._reduce and scale >= by), 1)
         image = int(self._index.columns.image_index[row])
         if self._key != (image, by):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from posekit.augmentation import AugmentationConfig
+from posekit.config.augmentation import AugmentationConfig
 from posekit.data.augment import choose_half, half_body_crop
 from posekit.data.crops import HeadData, exact_boxes
 
@@ -39,7 +39,7 @@ class Reach:
 
     @classmethod
     def of(cls, head: HeadData, sharpness: float) -> Reach:
-        """Give the reach of a head's augmentation."""
+        """Return the reach of a head's augmentation."""
         config = head.augmentation
         turn = config.rotation * (2 if config.rotation_draw == "normal" else 1)
         return cls(
@@ -55,12 +55,12 @@ class Reach:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain values for a key."""
+        """Return plain values for a key."""
         return asdict(self)
 
 
 def neighbourhoods(head: HeadData, rows: np.ndarray, reach: Reach) -> tuple[np.ndarray, np.ndarray]:
-    """Give the boxes that hold every training crop of some rows.
+    """Return the boxes that hold every training crop of some rows.
 
     Returns:
         int64 (n, 4) x0, y0, x1, y1 in image pixels, ends exclusive, possibly beyond the image, and
@@ -85,7 +85,7 @@ def neighbourhoods(head: HeadData, rows: np.ndarray, reach: Reach) -> tuple[np.n
 
 
 def _half_extent(size: np.ndarray, reach: Reach) -> np.ndarray:
-    """Give half the width and height of the upright box around a turned crop of each size."""
+    """Return half the width and height of the upright box around a turned crop of each size."""
     height, width = reach.input_size
     if reach.warp == "plain":
         size = np.stack([size[:, 0], size[:, 0] * height / width], axis=1)

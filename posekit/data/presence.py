@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from posekit.catalog import DatasetCard
+from posekit.config.cards import DatasetCard
 from posekit.data.index import build_index
 from posekit.errors import PosekitError
 
@@ -53,7 +53,7 @@ def presence(card: DatasetCard, data_root: str | Path) -> list[SplitPresence]:
 
 
 def presence_words(splits: list[SplitPresence]) -> str:
-    """Say in one line what is there of a dataset; '-' if nothing is."""
+    """Summarise in one line which files of a dataset are present; '-' if none."""
     there = [f"{one.split} {one.instances:,}" for one in splits if one.instances is not None]
     wrong = [one.split for one in splits if one.instances is None]
     if not splits:

@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from posekit.config.recipe import Sampling
 from posekit.data.augment import stream_key
 from posekit.errors import ConfigError
-from posekit.recipe import Sampling
 
 _UNIT = 1 << 64
 _KEPT_PERMUTATIONS = 2
@@ -79,7 +79,7 @@ def _reopen_source(head: str, dataset: str, file: str) -> Source:
 
 
 def shares(sampling: Sampling, sizes: Mapping[str, int]) -> dict[str, Fraction]:
-    """Give each head's share of the samples, exactly; the shares add up to 1.
+    """Return each head's share of the samples, exactly; the shares add up to 1.
 
     Args:
         sampling: the recipe's settings.
@@ -130,7 +130,7 @@ class Quotas:
         self._ends = cuts
 
     def of_step(self, step: int) -> list[int]:
-        """Give each head's quota in micro-batch `step`; they add up to the batch size."""
+        """Return each head's quota in micro-batch `step`; they add up to the batch size."""
         first, last, steps = 0, len(self.patterns), step
         while last - first > 1:
             middle = self._middle(first, last)
@@ -142,13 +142,13 @@ class Quotas:
         return self.patterns[first]
 
     def before(self, step: int) -> list[int]:
-        """Give how many samples each head got in the micro-batches 0 ... step - 1."""
+        """Return how many samples each head got in the micro-batches 0 ... step - 1."""
         times = self._times(0, len(self.patterns), step)
         heads = zip(*self.patterns, strict=True)
         return [sum(n * quota for n, quota in zip(times, head, strict=True)) for head in heads]
 
     def _times(self, first: int, last: int, steps: int) -> list[int]:
-        """Give how often each of the patterns first ... last - 1 occurs in so many steps."""
+        """Return how often each of the patterns first ... last - 1 occurs in so many steps."""
         if last - first == 1:
             return [steps]
         middle = self._middle(first, last)
@@ -160,7 +160,7 @@ class Quotas:
         return min(range(first + 1, last), key=lambda i: abs(2 * self._ends[i] - both))
 
     def _left(self, first: int, middle: int, last: int, steps: int) -> int:
-        """Give how many of so many steps go to the patterns before `middle`: the nearest number."""
+        """Return how many of `steps` go to the patterns before `middle`, to the nearest."""
         part = self._ends[middle] - self._ends[first]
         whole = self._ends[last] - self._ends[first]
         return (2 * steps * part + whole) // (2 * whole)
@@ -208,7 +208,7 @@ class MixedSampler:
         self._rows = [np.asarray(source.rows) for source in self.sources]
 
     def batch(self, step: int) -> list[Slot]:
-        """Give this process's part of micro-batch `step`, sorted by head in the sources' order.
+        """Return this process's part of micro-batch `step`, sorted by head in the sources' order.
 
         The whole micro-batch, sorted by head, is dealt to the processes like cards: each gets
         exactly the batch size, each head's samples are spread as evenly as can be, and a head with
@@ -224,7 +224,7 @@ class MixedSampler:
         return slots
 
     def slot(self, source: int, position: int) -> Slot:
-        """Give what stands at a place of a source's endless stream of samples."""
+        """Return what stands at a place of a source's endless stream of samples."""
         rows = self._rows[source]
         epoch, place = divmod(position, len(rows))
         row = int(rows[self._permutation(source, epoch)[place]])
@@ -232,7 +232,7 @@ class MixedSampler:
         return Slot(named.head, named.dataset, epoch, row, position)
 
     def substitute(self, slot: Slot, attempt: int) -> Slot:
-        """Give another row of the same dataset for a bad one: the next in the epoch's order.
+        """Return another row of the same dataset for a bad one: the next in the epoch's order.
 
         Args:
             slot: the place whose record is bad.
@@ -245,7 +245,7 @@ class MixedSampler:
         return slot._replace(row=other.row)
 
     def plan(self, steps: int) -> dict[str, tuple[int, float]]:
-        """Give head -> (samples, times that each instance is shown) over the first `steps`."""
+        """Return head -> (samples, times that each instance is shown) over the first `steps`."""
         counts = self._quotas.before(steps)
         return {
             source.head: (count, count / len(source.rows))
@@ -253,11 +253,11 @@ class MixedSampler:
         }
 
     def quotas(self, step: int) -> dict[str, int]:
-        """Give head -> samples in micro-batch `step`, all processes together."""
+        """Return head -> samples in micro-batch `step`, all processes together."""
         return dict(zip(self.shares, self._quotas.of_step(step), strict=True))
 
     def _permutation(self, source: int, epoch: int) -> np.ndarray:
-        """Give a dataset's order in an epoch: O(n) the first time, kept for the next calls."""
+        """Return a dataset's order in an epoch: O(n) the first time, kept for the next calls."""
         key = (source, epoch)
         if key not in self._kept:
             self._forget(source)

@@ -20,7 +20,7 @@ _PREFETCH = 4
 def stream(
     dataset: Dataset[Any], items: Iterable[int], workers: int, context: str | None = None
 ) -> Iterator[Any]:
-    """Give dataset[i] for each i of `items` in order, made ahead by worker processes.
+    """Return dataset[i] for each i of `items` in order, made ahead by worker processes.
 
     Args:
         dataset: makes the items; its `__getitem__` gives errors back through `guarded`.

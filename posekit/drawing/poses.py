@@ -35,7 +35,7 @@ class PoseStyle:
 
 
 def keypoint_colours(schema: KeypointSchema) -> np.ndarray:
-    """Give uint8 (K, 3): LEFT, RIGHT or MIDDLE for each keypoint.
+    """Return uint8 (K, 3): LEFT, RIGHT or MIDDLE for each keypoint.
 
     The side comes from a `left` or `right` in the name; in a flip pair whose names tell no side,
     the first counts as left.
@@ -51,7 +51,7 @@ def keypoint_colours(schema: KeypointSchema) -> np.ndarray:
 
 
 def link_colours(schema: KeypointSchema) -> np.ndarray:
-    """Give uint8 (L, 3): the side of each link; a link between the two sides is MIDDLE."""
+    """Return uint8 (L, 3): the side of each link; a link between the two sides is MIDDLE."""
     colours = keypoint_colours(schema)
     result = np.empty((len(schema.skeleton), 3), dtype=np.uint8)
     for row, (a, b) in enumerate(schema.skeleton_indices):
@@ -61,7 +61,7 @@ def link_colours(schema: KeypointSchema) -> np.ndarray:
 
 
 def stroke_width(points: np.ndarray, box_xywh: np.ndarray | None = None) -> float:
-    """Give the line width that suits an instance of this size and density of points.
+    """Return the line width that suits an instance of this size and density of points.
 
     Args:
         points: (n, 2), the points that will be drawn.

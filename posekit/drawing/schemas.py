@@ -63,7 +63,7 @@ def write_schema_picture(file: str | Path, schema: KeypointSchema) -> Path:
 
 
 def layout(schema: KeypointSchema) -> np.ndarray:
-    """Give places (K, 2) at which linked keypoints are near and left and right mirror images.
+    """Return places (K, 2) at which linked keypoints are near and left and right mirror images.
 
     Source: stress majorisation (Gansner et al., 2004) of the distances along links, made
     symmetric after each round. The subject's left is to the viewer's right.
@@ -91,7 +91,7 @@ def layout(schema: KeypointSchema) -> np.ndarray:
 
 
 def _distances(schema: KeypointSchema) -> np.ndarray:
-    """Give distances (K, K) along links; pairs are linked too, parts without links lie apart."""
+    """Return distances (K, K) along links; pairs are linked too, parts without links lie apart."""
     count = len(schema)
     steps = np.full((count, count), np.inf)
     np.fill_diagonal(steps, 0)

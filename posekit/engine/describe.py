@@ -6,12 +6,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+from posekit.config.recipe import Recipe, load_recipe
 from posekit.engine.setup import build_run_model, read_heads
 from posekit.models import PoseModel, load_model
 from posekit.models.costs import backbone_macs
 from posekit.models.freeze import parameter_counts
 from posekit.models.vit import ViTBackbone
-from posekit.recipe import Recipe, load_recipe
 from posekit.training.phases import Phases
 
 
@@ -71,7 +71,7 @@ def describe(what: str | Path) -> dict[str, Any]:
 
 
 def _phases(recipe: Recipe, model: PoseModel) -> list[dict[str, Any]]:
-    """Give start and trainable parameters of each phase; leaves the model as it was."""
+    """Return start and trainable parameters of each phase; leaves the model as it was."""
     if not recipe.phases:
         return []
     schedule, found = Phases(model, recipe.phases, 1.0), []
@@ -84,7 +84,7 @@ def _phases(recipe: Recipe, model: PoseModel) -> list[dict[str, Any]]:
 
 
 def cost_line(size: str, macs: dict[str, int]) -> str:
-    """Give the multiply-adds of a backbone in words, and what attention everywhere would cost."""
+    """Return the multiply-adds of a backbone in words, and what attention everywhere would cost."""
     rest = macs["stem"] + macs["projections"] + macs["ffn"]
     here, full = rest + macs["attention"], rest + macs["full_attention"]
     line = f"{here / 1e9:.2f} G multiply-adds of the backbone for {size} pixels"

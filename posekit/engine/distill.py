@@ -8,17 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from posekit.config import validate
+from posekit.config.base import validate
+from posekit.config.model import BackboneConfig, FreezeConfig
+from posekit.config.recipe import HeadRecipe, Optimizer, Recipe, Schedule
+from posekit.config.transfer import DistillationConfig
 from posekit.engine.setup import HeadSetup
 from posekit.errors import CheckpointError
-from posekit.model_config import BackboneConfig, FreezeConfig
 from posekit.models import PoseModel, load_model
 from posekit.models.knowledge import attach_token, load_token
-from posekit.recipe import HeadRecipe, Optimizer, Recipe, Schedule
 from posekit.training.distillation import Distillation, match_heads
 from posekit.training.losses import PointLoss
 from posekit.training.schedule import run_length
-from posekit.transfer_config import DistillationConfig
 
 
 def load_teacher(config: DistillationConfig) -> PoseModel:
@@ -65,7 +65,7 @@ def distillation_terms(
     instances: int,
     processes: int,
 ) -> Distillation:
-    """Give the terms that learn the teacher's output.
+    """Return the terms that learn the teacher's output.
 
     Raises:
         ConfigError: teacher and student do not fit; see `match_heads`.
@@ -87,7 +87,7 @@ def distillation_terms(
 def token_run(
     recipe: Recipe, heads: Mapping[str, HeadSetup], student: PoseModel, out: Path
 ) -> tuple[Recipe, dict[str, HeadSetup], PoseModel]:
-    """Give the run that learns the knowledge token: the frozen teacher with a token that trains.
+    """Return the run that learns the knowledge token: the frozen teacher with a token that trains.
 
     It sees the student's datasets, cropped as the teacher's own heads need, and minimises their
     losses to the annotations; nothing but the token trains.

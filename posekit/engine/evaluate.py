@@ -10,25 +10,25 @@ from typing import Any
 
 import numpy as np
 
+from posekit.config.recipe import Recipe, load_recipe, recipe_from_dict
 from posekit.data.index import PoseIndex
+from posekit.diagnosis.diagnose import Diagnosis, diagnose
+from posekit.diagnosis.error_types import Calibration, ErrorTypes, calibration, error_types
+from posekit.diagnosis.pairs import pair
 from posekit.engine.processes import join_processes, own_device
 from posekit.engine.setup import HeadSetup, read_heads
 from posekit.errors import CheckpointError, ConfigError, PredictionError, nearest
-from posekit.evaluation.autopsy import Diagnosis, diagnose
 from posekit.evaluation.base import Predictions, Scores
 from posekit.evaluation.baseline import MeanPose
 from posekit.evaluation.boxes import boxes_file
-from posekit.evaluation.error_types import Calibration, ErrorTypes, calibration, error_types
-from posekit.evaluation.pairs import pair
 from posekit.evaluation.pck import evaluate_pck
-from posekit.evaluation.pictures import write_best_worst
 from posekit.evaluation.protocol import PckProtocol
 from posekit.evaluation.registry import evaluate, protocol_of
-from posekit.evaluation.report import write_report
 from posekit.evaluation.runner import evaluate_model, write_results
 from posekit.models import PoseModel, load_model
 from posekit.models.checkpoint import read_description
-from posekit.recipe import Recipe, load_recipe, recipe_from_dict
+from posekit.pages.pictures import write_best_worst
+from posekit.pages.report import write_report
 from posekit.training.events import HeadResult
 
 YARDSTICK = "PCK@0.1"
@@ -70,7 +70,7 @@ class HeadEvaluation:
 
 
 def head_result(scores: Scores) -> HeadResult:
-    """Give scores in the form that a run's log keeps."""
+    """Return scores in the form that a run's log keeps."""
     return HeadResult(dict(scores.metrics), scores.headline, scores.lower_is_better)
 
 
@@ -171,7 +171,7 @@ class RunEvaluator:
 
 
 def yardstick(index: PoseIndex, predictions: Predictions, boxes: str = "annotation") -> float:
-    """Give `YARDSTICK` of predictions: comparable between heads, whatever their own protocol.
+    """Return `YARDSTICK` of predictions: comparable between heads, whatever their own protocol.
 
     NaN for a detector's boxes, which belong to no instance.
     """
@@ -183,7 +183,7 @@ def yardstick(index: PoseIndex, predictions: Predictions, boxes: str = "annotati
 
 
 def of_annotations(index: PoseIndex, predictions: Predictions) -> Predictions:
-    """Give the detections that lie on an annotated instance, with that instance's id."""
+    """Return the detections that lie on an annotated instance, with that instance's id."""
     pairs = pair(index.columns, predictions)
     ids = np.asarray(index.columns.instance_id)[pairs.truth_rows]
     return dataclasses.replace(predictions.take(pairs.rows), instance_id=ids)
@@ -252,7 +252,7 @@ def load_any(model: str | Path, device: str | None = None) -> PoseModel:
 
 
 def recipe_of(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Give the recipe of a run's folder or of a model file.
+    """Return the recipe of a run's folder or of a model file.
 
     Raises:
         CheckpointError: neither a run nor a model that knows its recipe.

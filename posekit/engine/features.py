@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from posekit.config.recipe import FeatureCache, Recipe
 from posekit.data.crops import HeadData
 from posekit.data.feature_batches import FeatureSource
 from posekit.data.feature_store import BlankFeatures, open_features
 from posekit.models import PoseModel
-from posekit.recipe import FeatureCache, Recipe
 from posekit.training.events import Listener, Silent
 
 _AT_ONCE = 64
@@ -70,7 +70,7 @@ def blank_features(
     accelerator: Accelerator,
     listener: Listener,
 ) -> dict[str, FeatureSource]:
-    """Give zeros in the place of each head's maps, for a plan; arguments as `cached_features`."""
+    """Return zeros in the place of each head's maps, for a plan; arguments as `cached_features`."""
     config = _config(recipe)
     dtype = _DTYPES[config.precision]
     return {
@@ -98,7 +98,7 @@ def _maps(model: PoseModel, head: str, accelerator: Accelerator, crops: np.ndarr
 
 
 def _hash_of(model: PoseModel, accelerator: Accelerator, precision: str) -> str:
-    """Give a text for the backbone's weights, settings and arithmetic."""
+    """Return a text for the backbone's weights, settings and arithmetic."""
     settings = [model.backbone_config, precision, accelerator.device.type]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     digest.update(model.mean.cpu().numpy().tobytes() + model.std.cpu().numpy().tobytes())

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from posekit.catalog import load_dataset_card, load_head_card
+from posekit.config.cards import load_dataset_card, load_head_card
+from posekit.config.recipe import recipe_from_dict
 from posekit.errors import ConfigError
 from posekit.inference.predictor import model_file
 from posekit.models import HeadSpec, PoseModel, load_model, read_description, save_checkpoint
 from posekit.models.surgery import add_head, drop_heads, merge_models, rename_head, single_head
-from posekit.recipe import recipe_from_dict
 
 
 def split_heads(model: str | Path, folder: str | Path) -> list[Path]:
@@ -138,7 +138,7 @@ def append_head(
 def _described(
     about: Mapping[str, Any], names: Mapping[str, str], model: PoseModel
 ) -> dict[str, Any]:
-    """Give the description for the heads that are left (old name -> new name)."""
+    """Return the description for the heads that are left (old name -> new name)."""
     kept: dict[str, Any] = {}
     if "step" in about:
         kept["step"] = about["step"]

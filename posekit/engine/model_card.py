@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from posekit.catalog import DatasetCard, load_dataset_card
+from posekit.config.cards import DatasetCard, load_dataset_card
 from posekit.errors import CheckpointError, ConfigError
 from posekit.inference.predictor import model_file
 from posekit.models import read_description
@@ -49,7 +49,7 @@ def model_card(model: str | Path, *, address: str | None = None, licence: str = 
 
 
 def metrics_files(model: str | Path) -> dict[str, Path]:
-    """Give each evaluated head's metrics.json of a run (or of the run that a file lies in)."""
+    """Return each evaluated head's metrics.json of a run (or of the run that a file lies in)."""
     path = Path(model)
     run = path if path.is_dir() else path.parent.parent
     files = {file.parent.name: file for file in sorted(run.glob("eval/*/metrics.json"))}

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from posekit.codecs.registry import build_codec
+from posekit.config.recipe import Recipe, load_recipe
 from posekit.data.crop_store import open_store
 from posekit.data.crops import HeadData
 from posekit.engine.setup import HeadSetup, read_heads
-from posekit.recipe import Recipe, load_recipe
 
 Say = Callable[[str, int, int], None]
 

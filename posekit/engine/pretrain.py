@@ -8,16 +8,16 @@ from pathlib import Path
 
 import torch
 
+from posekit.config.recipe import Recipe, load_recipe
+from posekit.config.transfer import PretrainingConfig
 from posekit.data.crops import HeadData
-from posekit.engine.parts import mixed_loader, run_folder_of, run_on
+from posekit.engine.run_parts import mixed_loader, run_folder_of, run_on
 from posekit.engine.setup import read_heads
 from posekit.models.masked_autoencoder import MaskedAutoencoder, build_masked_autoencoder
-from posekit.recipe import Recipe, load_recipe
 from posekit.training.events import Listener, Silent
 from posekit.training.loop import Trainer, build_accelerator
 from posekit.training.pretraining import PretrainingSet
 from posekit.training.run_folder import RunFolder
-from posekit.transfer_config import PretrainingConfig
 
 
 @dataclass(frozen=True)

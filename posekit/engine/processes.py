@@ -9,7 +9,7 @@ import torch.distributed
 
 
 def join_processes() -> tuple[int, int]:
-    """Give (rank, number) of this process, after meeting the others if torchrun started several."""
+    """Return (rank, world size), after joining the other processes that torchrun started."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return 0, 1
     if not torch.distributed.is_initialized():
@@ -18,12 +18,12 @@ def join_processes() -> tuple[int, int]:
 
 
 def own_rank() -> int:
-    """Give the number of this process among those that torchrun started, 0 if it is alone."""
+    """Return the number of this process among those that torchrun started, 0 if it is alone."""
     return int(os.environ.get("RANK", "0"))
 
 
 def own_device(name: str | None = None) -> torch.device:
-    """Give the device that is named, else this process's GPU if there is one, else the CPU."""
+    """Return the device that is named, else this process's GPU if there is one, else the CPU."""
     if name is not None:
         return torch.device(name)
     if not torch.cuda.is_available():

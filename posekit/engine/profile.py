@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import torch
 
+from posekit.config.recipe import Recipe, load_recipe
 from posekit.engine.train import dry_trainer, peak_memory_mib
-from posekit.recipe import Recipe, load_recipe
 from posekit.training.loop import Trainer
 
 Limit = Literal["data", "host", "compute", "memory"]
@@ -52,7 +52,7 @@ class Profile:
     advice: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain values for JSON."""
+        """Return plain values for JSON."""
         return dataclasses.asdict(self)
 
 
@@ -103,7 +103,7 @@ def profile(
 
 
 def limit_of(parts_s: dict[str, float], utilisation: float | None) -> Limit:
-    """Say what holds a step up.
+    """Name what limits the speed of a step.
 
     Data, if more than 15 % of the time goes into waiting for them; the host, if more than 20 % goes
     into what is neither data nor model; compute, if the model's products run at 60 % or more of the
@@ -121,7 +121,7 @@ def limit_of(parts_s: dict[str, float], utilisation: float | None) -> Limit:
 
 
 def advise(limit: Limit, recipe: Recipe, device: str) -> list[str]:
-    """Give what would help a recipe against a limit, leaving out what it does already."""
+    """Return what would help a recipe against a limit, leaving out what it does already."""
     training, data = recipe.training, recipe.data
     accelerated = device != "cpu"
     found: list[tuple[bool, str]] = []

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from posekit.config import Strict, apply_overrides, validate
-from posekit.data.synthetic import PracticeSizes, write_practice_data
-from posekit.engine.alone import compare_heads
+from posekit.config.base import Strict, apply_overrides, validate
+from posekit.config.recipe import load_recipe
 from posekit.engine.evaluate import evaluate_run
+from posekit.engine.single_heads import compare_heads
 from posekit.engine.train import train
 from posekit.errors import ConfigError
-from posekit.recipe import load_recipe
+from posekit.practice import PracticeSizes, write_practice_data
 from posekit.training.events import Listener
 
 RECIPE = "quickstart"
@@ -53,7 +53,7 @@ class Quickstart:
         return self.folder / "report.html"
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "folder": str(self.folder),
             "report": str(self.report),

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from posekit.catalog import DatasetCard, SplitCard, load_dataset_card
+from posekit.config.cards import DatasetCard, SplitCard, load_dataset_card
+from posekit.config.published import Published
+from posekit.config.recipe import Recipe, load_recipe
 from posekit.data.index import build_index
-from posekit.engine.elsewhere import load_any
+from posekit.engine.other_datasets import load_any
 from posekit.engine.setup import HeadSetup, read_heads
 from posekit.errors import ConfigError
 from posekit.evaluation.base import Scores
@@ -19,8 +21,6 @@ from posekit.evaluation.protocol import Protocol
 from posekit.evaluation.registry import protocol_of
 from posekit.evaluation.runner import evaluate_model
 from posekit.models import PoseModel
-from posekit.published import Published
-from posekit.recipe import Recipe, load_recipe
 
 Verdict = Literal["reproduced", "above", "below", "not judged"]
 _FILLED_IN = {
@@ -104,7 +104,7 @@ class Reproduction:
         return has_all and all(row.verdict != "below" for row in self.rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain values for JSON."""
+        """Return plain values for JSON."""
         missing = [{**dataclasses.asdict(m), "path": str(m.path)} for m in self.missing]
         rows = [dataclasses.asdict(row) for row in self.rows]
         return {"recipe": self.recipe, "needed": self.needed, "missing": missing, "rows": rows}
@@ -148,7 +148,7 @@ def reproduce(
 def needed_files(
     recipe: Recipe, heads: Mapping[str, HeadSetup], *, training: bool = True
 ) -> Iterator[Needed]:
-    """Give every file and folder that training and each published entry need.
+    """Return every file and folder that training and each published entry need.
 
     Args:
         training: False leaves out what only training needs.
@@ -235,7 +235,7 @@ class _Comparer:
         self._of_run = read_scores(path) if has_scores else {}
 
     def rows(self, name: str) -> Iterator[Row]:
-        """Give a row for each metric of an entry."""
+        """Return a row for each metric of an entry."""
         entry = _Entry.of(self.recipe, self.heads, name)
         scores, taken_from = self._scores(entry)
         for metric, value in entry.published.metrics.items():
@@ -276,7 +276,7 @@ class _Comparer:
 
 
 def _made_by(protocol: Mapping[str, Any], entry: _Entry) -> bool:
-    """Tell whether a run's scores were made on the entry's split by its protocol."""
+    """Return whether a run's scores were made on the entry's split by its protocol."""
     if (protocol.get("dataset"), protocol.get("split")) != (entry.card.name, entry.split):
         return False
     wanted = entry.protocol.model_dump(mode="json")

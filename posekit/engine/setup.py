@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from posekit.catalog import DatasetCard, load_dataset_card, load_head_card
+from posekit.config.cards import DatasetCard, load_dataset_card, load_head_card
+from posekit.config.recipe import HeadRecipe, Recipe
 from posekit.data.index import PoseIndex, build_index
 from posekit.errors import ConfigError
 from posekit.models import HeadSpec, PoseModel, build_model, load_into
 from posekit.models.freeze import freeze
-from posekit.recipe import HeadRecipe, Recipe
 from posekit.training.losses import PointLoss, build_loss
 
 
@@ -81,7 +81,7 @@ def build_run_model(recipe: Recipe, heads: dict[str, HeadSetup]) -> PoseModel:
 
 
 def build_losses(model: PoseModel, heads: dict[str, HeadSetup]) -> dict[str, PointLoss]:
-    """Give each head's per-point loss; ConfigError names the head whose loss does not fit.
+    """Return each head's per-point loss; ConfigError names the head whose loss does not fit.
 
     Parameters of a loss start as its head's name says, whatever else is built.
     """

@@ -41,7 +41,7 @@ class Shared:
     notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain values for JSON."""
+        """Return plain values for JSON."""
         return dict(vars(self))
 
 

@@ -14,17 +14,17 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from posekit.config.recipe import Recipe, load_recipe
 from posekit.data.feature_batches import FeatureSource
 from posekit.data.index import PoseIndex
 from posekit.data.loader import HeadData, MixedLoader
 from posekit.engine.distill import distillation_terms, prepare_teacher, token_run
 from posekit.engine.evaluate import RunEvaluator, evaluate_run
 from posekit.engine.features import blank_features, cached_features
-from posekit.engine.parts import mixed_loader, run_folder_of, run_on
+from posekit.engine.run_parts import mixed_loader, run_folder_of, run_on
 from posekit.engine.setup import HeadSetup, build_losses, build_run_model, read_heads
 from posekit.models import PoseModel
 from posekit.models.knowledge import attach_token, load_token, save_token
-from posekit.recipe import Recipe, load_recipe
 from posekit.training.events import HeadResult, Listener, Silent
 from posekit.training.loop import Evaluate, Trainer, TrainingSet, build_accelerator
 from posekit.training.prototypes import PrototypeLearning
@@ -81,7 +81,7 @@ class Plan:
     trainable: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain values for JSON."""
+        """Return plain values for JSON."""
         return dataclasses.asdict(self)
 
 
@@ -192,7 +192,7 @@ def plan(recipe: Recipe | str | Path, overrides: Iterable[str] = (), dry_steps: 
 
 
 def dry_trainer(recipe: Recipe) -> tuple[Trainer, MixedLoader]:
-    """Give a recipe's loop and loader, for steps that leave nothing behind."""
+    """Return a recipe's loop and loader, for steps that leave nothing behind."""
     run = _prepare(recipe, Silent(), dry=True)
     return run.trainer(None, None), run.loader
 
@@ -224,7 +224,7 @@ class _Run:
         )
 
     def trainer(self, folder: RunFolder | None, evaluate: Evaluate | None) -> Trainer:
-        """Give the loop over these parts."""
+        """Return the loop over these parts."""
         losses = build_losses(self.model, self.heads)
         extras: tuple[ExtraLoss, ...] = ()
         if self.teacher is not None:
@@ -276,7 +276,7 @@ def _prepare(
 
 
 def peak_memory_mib(device: torch.device) -> float:
-    """Give the peak memory of a GPU's tensors, or of this process where there is no GPU."""
+    """Return the peak memory of a GPU's tensors, or of this process where there is no GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from posekit.catalog import load_dataset_card
+from posekit.config.cards import load_dataset_card
 from posekit.data.index import PoseIndex, build_index
+from posekit.diagnosis.error_types import KINDS, keypoint_kinds
+from posekit.diagnosis.pairs import pair
 from posekit.engine.evaluate import RunEvaluator, recipe_of
 from posekit.engine.setup import read_heads
 from posekit.errors import ConfigError, PosekitError, PredictionError
-from posekit.evaluation.error_types import KINDS, keypoint_kinds
-from posekit.evaluation.pairs import pair
-from posekit.evaluation.prediction_file import read_predictions
-from posekit.inference.results import Poses
-from posekit.inference.view import Answers, write_poses_view, write_view
+from posekit.pages.view import Answers, write_poses_view, write_view
+from posekit.poses.read import read_predictions
+from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
 
@@ -84,7 +84,7 @@ def read_answers(file: Path, index: PoseIndex) -> Answers:
 
 
 def _evaluated(run: Path, head: str | None) -> tuple[PoseIndex, Path]:
-    """Give the index and the predictions of a run's evaluated head."""
+    """Return the index and the predictions of a run's evaluated head."""
     files = {f.parent.name: f for f in sorted(run.glob("eval/*/predictions.json"))}
     if not files:
         raise ConfigError(f"{run}: nothing was evaluated yet; run `posekit eval {run}` first")
@@ -99,7 +99,7 @@ def _evaluated(run: Path, head: str | None) -> tuple[PoseIndex, Path]:
 
 
 def _read_poses(files: list[Path]) -> Iterator[Poses]:
-    """Give what `posekit predict` wrote; of all heads' files the fused poses."""
+    """Return what `posekit predict` wrote; of all heads' files the fused poses."""
     first: KeypointSchema | None = None
     for file in files:
         try:

@@ -54,7 +54,7 @@ class Predictions:
         return len(self.keypoints)
 
     def take(self, rows: np.ndarray) -> Predictions:
-        """Give the chosen rows (indices or a bool mask), in that order."""
+        """Return the chosen rows (indices or a bool mask), in that order."""
         return replace(self, **{name: getattr(self, name)[rows] for name in _ARRAYS})
 
     def check(self, schema: KeypointSchema) -> None:
@@ -107,7 +107,7 @@ class Scores:
         return self.metrics[self.headline]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain values for JSON; NaN becomes None."""
+        """Return plain values for JSON; NaN becomes None."""
         return {f.name: plain_values(getattr(self, f.name)) for f in fields(self)}
 
     @classmethod
@@ -183,12 +183,12 @@ def exact_points(points: np.ndarray) -> np.ndarray:
 
 
 def show_id(value: Any) -> str:
-    """Give an id as a person writes it."""
+    """Return an id as a person writes it."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def protocol_dict(protocol: Protocol, schema: KeypointSchema) -> dict[str, Any]:
-    """Give the protocol as plain values, with the schema's sigmas and their source filled in."""
+    """Return the protocol as plain values, with the schema's sigmas and their source filled in."""
     plain = protocol.model_dump(mode="json")
     if "sigmas" in plain and plain["sigmas"] is None and schema.sigmas is not None:
         plain["sigmas"] = list(schema.sigmas)
@@ -197,7 +197,7 @@ def protocol_dict(protocol: Protocol, schema: KeypointSchema) -> dict[str, Any]:
 
 
 def plain_values(value: Any) -> Any:
-    """Give what JSON can hold: arrays become lists, keys text, and NaN and infinity None."""
+    """Return what JSON can hold: arrays become lists, keys text, and NaN and infinity None."""
     if isinstance(value, dict):
         return {str(k): plain_values(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -50,7 +50,7 @@ class MeanPose:
         return max(candidates, key=lambda pose: pose.training_pck)
 
     def place(self, center: np.ndarray, size: np.ndarray) -> np.ndarray:
-        """Give the pose in boxes of centre and size (n, 2): float64 (n, K, 2) image pixels."""
+        """Return the pose in boxes of centre and size (n, 2): float64 (n, K, 2) image pixels."""
         return center[:, None] + self.offsets[None] * _units(size, self.unit)[:, None]
 
     def predict(self, index: PoseIndex, like: Predictions | None = None) -> Predictions:
@@ -63,7 +63,7 @@ class MeanPose:
 
 
 def annotated_boxes(index: PoseIndex) -> Predictions:
-    """Give predictions without a pose yet (all 0) for the usable annotated boxes of a split.
+    """Return predictions without a pose yet (all 0) for the usable annotated boxes of a split.
 
     `box_xywh` is the box that crops are made around; `left_out` names the labelled instances that
     have no usable box.

@@ -17,7 +17,7 @@ from posekit.evaluation.protocol import Protocol
 
 
 def boxes_of(index: PoseIndex, protocol: Protocol) -> Predictions:
-    """Give what is to be predicted: boxes with their images, poses still 0.
+    """Return what is to be predicted: boxes with their images, poses still 0.
 
     Args:
         index: the split.
@@ -33,7 +33,7 @@ def boxes_of(index: PoseIndex, protocol: Protocol) -> Predictions:
 
 
 def boxes_file(index: PoseIndex, protocol: Protocol) -> Path | None:
-    """Give the file of the detector's boxes, or None for annotated boxes.
+    """Return the file of the detector's boxes, or None for annotated boxes.
 
     Raises:
         PredictionError: the card names no file for the split.
@@ -52,7 +52,7 @@ def boxes_file(index: PoseIndex, protocol: Protocol) -> Path | None:
 
 
 def boxes_hash(index: PoseIndex, protocol: Protocol) -> str:
-    """Give the SHA-256 of a detector's file, or "" for annotated boxes.
+    """Return the SHA-256 of a detector's file, or "" for annotated boxes.
 
     Raises:
         PredictionError: the file cannot be read.

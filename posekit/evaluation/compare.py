@@ -97,7 +97,7 @@ def compare_scores(
 
 
 def protocol_differences(scores: Mapping[str, Scores]) -> dict[str, dict[str, Any]]:
-    """Give setting -> run -> value for every setting in which the protocols differ."""
+    """Return setting -> run -> value for every setting in which the protocols differ."""
     keys = dict.fromkeys(k for s in scores.values() for k in s.protocol if k not in NOT_PROTOCOL)
     found = {}
     hashed = all(s.protocol.get("boxes_hash") for s in scores.values())
@@ -111,7 +111,7 @@ def protocol_differences(scores: Mapping[str, Scores]) -> dict[str, dict[str, An
 
 
 def read_scores(folder: Path) -> dict[str, Scores]:
-    """Give head -> scores of a run's folder.
+    """Return head -> scores of a run's folder.
 
     Raises:
         PosekitError: no scores there, or a metrics.json that cannot be read.
@@ -136,7 +136,7 @@ def _names(folders: list[Path]) -> list[str]:
 
 
 def best_runs(metric: str, scores: Mapping[str, Scores]) -> list[str]:
-    """Give the runs with the best value of the main metric; none for the other metrics."""
+    """Return the runs with the best value of the main metric; none for the other metrics."""
     if not any(s.headline == metric for s in scores.values()):
         return []
     known = {run: v for run, s in scores.items() if not math.isnan(v := s.metrics.get(metric, NAN))}

@@ -143,7 +143,7 @@ def cross_evaluate(
 
 
 def score_shared(index: PoseIndex, predictions: Predictions, channels: np.ndarray) -> float:
-    """Give PCK@0.1 over the keypoints with a channel; the others count as not labelled."""
+    """Return PCK@0.1 over the keypoints with a channel; the others count as not labelled."""
     known = channels >= 0
     points = predictions.keypoints[:, np.where(known, channels, 0)]
     scores = predictions.scores[:, np.where(known, channels, 0)]

@@ -17,7 +17,7 @@ from posekit.schema import KeypointSchema
 def evaluate_dlc(
     truth: InstanceColumns, predictions: Predictions, schema: KeypointSchema, protocol: DlcProtocol
 ) -> Scores:
-    """Give RMSE over labelled points, RMSE over confident ones, OKS mAP and mAR, and PCK.
+    """Return RMSE over labelled points, RMSE over confident ones, OKS mAP and mAR, and PCK.
 
     RMSE is the mean distance in pixels, which DeepLabCut calls by that name. OKS takes one sigma
     for every keypoint and the area of the labelled keypoints' box; instances with fewer than two

@@ -33,7 +33,7 @@ def evaluate_joint_ap(
     schema: KeypointSchema,
     protocol: JointApProtocol,
 ) -> Scores:
-    """Give the columns' AP, AP, precision and recall in percent; with sigmas also OKS AP and AR.
+    """Return the columns' AP, AP, precision and recall in percent; with sigmas also OKS AP and AR.
 
     Images without any annotation are not part of the evaluation; on images whose people are all
     unlabelled every prediction is wrong. AP is the mean over the keypoints that are labelled at
@@ -90,7 +90,7 @@ class _Official:
     people: int
 
     def of_keypoint(self, k: int) -> tuple[np.ndarray, int]:
-        """Give the hits of one keypoint by falling score, and how many there are to find."""
+        """Return the hits of one keypoint by falling score, and how many there are to find."""
         order = np.argsort(-self.score[:, k], kind="stable")
         return self.is_hit[order, k], int(self.expected[k])
 
@@ -160,7 +160,7 @@ def _lengths(
 
 
 def _images(found: np.ndarray, people: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Give the rows of detections and of people for each image that has detections."""
+    """Return the rows of detections and of people for each image that has detections."""
     by_person = np.argsort(people, kind="stable")
     sorted_people = people[by_person]
     by_image = np.argsort(found, kind="stable")
@@ -173,7 +173,7 @@ def _images(found: np.ndarray, people: np.ndarray) -> Iterator[tuple[np.ndarray,
 def _assign(
     found: np.ndarray, true: np.ndarray, labelled: np.ndarray, length: np.ndarray, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give the detections of one image their people.
+    """Return the detections of one image their people.
 
     Every detection goes for the person most of whose keypoints it hits, and every person takes the
     best of those that go for it; the first wins among equals, in both.

@@ -15,7 +15,7 @@ from posekit.schema import KeypointSchema
 def evaluate_nme(
     truth: InstanceColumns, predictions: Predictions, schema: KeypointSchema, protocol: NmeProtocol
 ) -> Scores:
-    """Give NME over all labelled points, FR@t and AUC@t over instances, and NME of each subset.
+    """Return NME over all labelled points, FR@t and AUC@t over instances, and NME of each subset.
 
     AUC is the exact area under the step function "share of instances with an NME of at most e",
     from 0 to t, divided by t.

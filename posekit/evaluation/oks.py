@@ -49,12 +49,12 @@ class OksProblem:
     ranked: Ranked
 
     def of_keypoints(self, columns: slice) -> OksProblem:
-        """Give the same problem for some keypoints; who has none of them labelled is ignored."""
+        """Return the same problem for some keypoints; who has none of them labelled is ignored."""
         truth, found = self.truth.of_keypoints(columns), self.found.of_keypoints(columns)
         return replace(self, truth=truth, found=found, sigmas=self.sigmas[columns])
 
     def of_images(self, chosen: np.ndarray) -> OksProblem:
-        """Give the same problem for some images (bool mask over image numbers)."""
+        """Return the same problem for some images (bool mask over image numbers)."""
         rows = np.flatnonzero(chosen[self.found.image])
         ranked = Ranked(self.ranked.predictions.take(rows), self.ranked.score[rows])
         truth = self.truth.take(np.flatnonzero(chosen[self.truth.image]))
@@ -64,7 +64,7 @@ class OksProblem:
 def evaluate_oks(
     truth: InstanceColumns, predictions: Predictions, schema: KeypointSchema, protocol: OksProtocol
 ) -> Scores:
-    """Give COCO's ten numbers: AP and AR over thresholds, at .5, .75, and by area.
+    """Return COCO's ten numbers: AP and AR over thresholds, at .5, .75, and by area.
 
     Raises:
         ConfigError: the schema has no sigmas (the score is then PCK, never AP).
@@ -85,7 +85,7 @@ def evaluate_crowdpose(
     schema: KeypointSchema,
     protocol: CrowdPoseProtocol,
 ) -> Scores:
-    """Give CrowdPose's nine numbers: AP and AR at thresholds, and AP by crowd index.
+    """Return CrowdPose's nine numbers: AP and AR at thresholds, and AP by crowd index.
 
     AP(E), AP(M), AP(H) average the raw precision array, its -1 entries included, and are rounded
     to four decimals, as the reference does.
@@ -107,7 +107,7 @@ def evaluate_wholebody(
     schema: KeypointSchema,
     protocol: WholeBodyProtocol,
 ) -> Scores:
-    """Give COCO's ten numbers for all keypoints and, with the part's name before, for each part.
+    """Return COCO's ten numbers for all keypoints and, with the part's name before, for each part.
 
     Every part is scored with the whole person's area and the one score of the whole person.
     """
@@ -121,12 +121,12 @@ def evaluate_wholebody(
 
 
 def part_columns(schema: KeypointSchema, first: str, last: str) -> slice:
-    """Give the channels from the keypoint `first` to `last`, both included."""
+    """Return the channels from the keypoint `first` to `last`, both included."""
     return slice(schema.index(first, "parts"), schema.index(last, "parts") + 1)
 
 
 def numbers(result: OksResult) -> dict[str, float]:
-    """Give COCO's ten numbers in its order; -1 where an area range is empty."""
+    """Return COCO's ten numbers in its order; -1 where an area range is empty."""
     return {
         name: getattr(result, method)(area, threshold)
         for name, (method, area, threshold) in _COLUMNS.items()
@@ -149,7 +149,7 @@ def solve(problem: OksProblem, protocol: OksProtocol) -> tuple[OksResult, Matche
 def _of_images(
     problem: OksProblem, matches: Matches, chosen: np.ndarray, protocol: OksProtocol
 ) -> OksResult:
-    """Give the result over some images; matching goes image by image, so it is not done again."""
+    """Return the result over some images; matching goes image by image, so it is not done again."""
     if protocol.engine == "pycocotools":
         return solve(problem.of_images(chosen), protocol)[0]
     return oks_engine.accumulate(
@@ -187,7 +187,7 @@ def prepare(
 
 
 def sigmas_of(schema: KeypointSchema, protocol: OksProtocol) -> np.ndarray:
-    """Give the OKS sigmas, the protocol's before the schema's; none is ever invented."""
+    """Return the OKS sigmas, the protocol's before the schema's; none is ever invented."""
     sigmas = protocol.sigmas if protocol.sigmas is not None else schema.sigmas
     if sigmas is None:
         raise ConfigError(

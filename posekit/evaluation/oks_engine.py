@@ -34,11 +34,11 @@ class OksTruth:
     is_crowd: np.ndarray
 
     def take(self, rows: np.ndarray) -> OksTruth:
-        """Give the chosen rows."""
+        """Return the chosen rows."""
         return replace(self, **{name: value[rows] for name, value in vars(self).items()})
 
     def of_keypoints(self, columns: slice) -> OksTruth:
-        """Give the truth of some keypoints; who has none of them labelled is ignored."""
+        """Return the truth of some keypoints; who has none of them labelled is ignored."""
         labelled = self.labelled[:, columns]
         return replace(
             self,
@@ -59,11 +59,11 @@ class OksDetections:
     area: np.ndarray
 
     def take(self, rows: np.ndarray) -> OksDetections:
-        """Give the chosen rows."""
+        """Return the chosen rows."""
         return replace(self, **{name: value[rows] for name, value in vars(self).items()})
 
     def of_keypoints(self, columns: slice) -> OksDetections:
-        """Give the detections of some keypoints."""
+        """Return the detections of some keypoints."""
         return replace(self, keypoints=self.keypoints[:, columns])
 
 
@@ -101,7 +101,7 @@ class OksResult:
         return self._mean(self.recall, area, threshold)
 
     def of_category(self, category: int) -> OksResult:
-        """Give the result of one category (dense number)."""
+        """Return the result of one category (dense number)."""
         pick = slice(category, category + 1)
         return OksResult(self.precision[:, :, pick], self.recall[:, pick])
 
@@ -196,7 +196,7 @@ def similarities(
     detection: np.ndarray,
     sigmas: np.ndarray,
 ) -> np.ndarray:
-    """Give the OKS of pairs (row of the truth, row of `keypoints` (D, K, 2)) as float64 (P,).
+    """Return the OKS of pairs (row of the truth, row of `keypoints` (D, K, 2)) as float64 (P,).
 
     Unlabelled keypoints of the truth are left out. An instance without any is compared with the
     rectangle twice as large as its box on each side (it is ignored in the scores anyway).

@@ -63,7 +63,7 @@ def instance_scores(predictions: Predictions, protocol: OksProtocol) -> np.ndarr
 def suppress(
     predictions: Predictions, score: np.ndarray, sigmas: np.ndarray, protocol: OksProtocol
 ) -> np.ndarray:
-    """Give the rows that stay, ascending; categories of an image compete with one another.
+    """Return the rows that stay, ascending; categories of an image compete with one another.
 
     'soft_oks_nms' lets decayed scores decide only the order of picking: the first
     `nms_max_detections` stay with the scores that they had.

@@ -17,7 +17,7 @@ _AUC_STEPS = 20
 def evaluate_pck(
     truth: InstanceColumns, predictions: Predictions, schema: KeypointSchema, protocol: PckProtocol
 ) -> Scores:
-    """Give the share of keypoints nearer than each threshold times the normalising length.
+    """Return the share of keypoints nearer than each threshold times the normalising length.
 
     The share is the mean over keypoints of each one's share among its labelled instances, or that
     of all labelled points, as the protocol says; strictly nearer. With `auc_px` the AUC is the mean

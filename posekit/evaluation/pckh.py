@@ -14,7 +14,7 @@ from posekit.schema import KeypointSchema
 def evaluate_pckh(
     truth: InstanceColumns, predictions: Predictions, schema: KeypointSchema, protocol: PckhProtocol
 ) -> Scores:
-    """Give the columns at the first threshold, PCKh, and PCKh@t for the other thresholds.
+    """Return the columns at the first threshold, PCKh, and PCKh@t for the other thresholds.
 
     A column is the plain mean of its keypoints, or the share of their points; PCKh is the share of
     all labelled keypoints but those left out, so each keypoint weighs as much as it is labelled.

@@ -47,7 +47,7 @@ class Points:
         return np.sqrt(((self.found - self.true) ** 2).sum(axis=-1))
 
     def take(self, chosen: np.ndarray) -> Points:
-        """Give some of the rows."""
+        """Return some of the rows."""
         names = ("rows", "true", "found", "labelled", "scores")
         return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
@@ -105,7 +105,7 @@ def extra_of(truth: InstanceColumns, rows: np.ndarray, name: str) -> np.ndarray:
 
 
 def lengths(points: Points, normaliser: Normaliser, short_below_px: float = 0.0) -> np.ndarray:
-    """Give each instance's normalising length in pixels.
+    """Return each instance's normalising length in pixels.
 
     Args:
         normaliser: see `protocol.Normaliser`.
@@ -159,7 +159,7 @@ def normalised(points: Points, length: np.ndarray, *, needed: bool = True) -> np
 
 
 def within(error: np.ndarray, threshold: float, *, inclusive: bool = False) -> np.ndarray:
-    """Tell where an error is below the threshold; errors equal to it (to 1e-9) only if inclusive.
+    """Mark errors below the threshold; errors equal to it (to 1e-9) only if inclusive.
 
     Without the margin, an error of exactly the threshold falls on either side by the rounding of
     its last bit.

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from posekit.config import Strict
+from posekit.config.base import Strict
 
 Positive = Annotated[float, Field(gt=0)]
 Normaliser = str | tuple[str, str] | Positive

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from posekit.catalog import DatasetCard
-from posekit.config import apply_overrides, validate
+from posekit.config.base import apply_overrides, validate
+from posekit.config.cards import DatasetCard
 from posekit.data.columns import InstanceColumns
 from posekit.errors import ConfigError, nearest
 from posekit.evaluation import dlc, joint_ap, nme, oks, pck, pckh
@@ -54,7 +54,7 @@ EVALUATORS = {
 
 
 def get_evaluator(name: str) -> Evaluator:
-    """Give an evaluator by name; ConfigError names the nearest one."""
+    """Return an evaluator by name; ConfigError names the nearest one."""
     if name not in EVALUATORS:
         raise ConfigError(
             f"no evaluator named '{name}'{nearest(name, EVALUATORS)} "
@@ -64,7 +64,7 @@ def get_evaluator(name: str) -> Evaluator:
 
 
 def split_settings(given: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Tell `key=value` settings of a protocol from those of a recipe.
+    """Split `key=value` settings into those of a protocol and those of a recipe.
 
     A protocol's are KEY=value with a key that some protocol has, or protocol.KEY=value.
 
@@ -87,7 +87,7 @@ def split_settings(given: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 
 
 def protocol_of(card: DatasetCard, settings: Mapping[str, Any] | None = None) -> Protocol:
-    """Give a dataset's protocol: the evaluator's defaults, the card's settings, then `settings`.
+    """Return a dataset's protocol: the evaluator's defaults, the card's settings, then `settings`.
 
     Raises:
         ConfigError: an unknown evaluator or setting; names file, key and the nearest valid key.

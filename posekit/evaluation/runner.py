@@ -15,7 +15,6 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from posekit import __version__
 from posekit.codecs import Codec, build_codec, inverse_crop_matrices, transform_points
 from posekit.data.eval_loader import DetectedBoxes, EvalLoader
 from posekit.data.index import PoseIndex
@@ -27,6 +26,7 @@ from posekit.evaluation.registry import evaluate, protocol_of
 from posekit.evaluation.submission import write_submission, write_text
 from posekit.evaluation.tables import write_csv
 from posekit.models import PoseModel
+from posekit.version import __version__
 
 Progress = Callable[[int, int], None]
 _WORTH_WORKERS = 512
@@ -154,7 +154,7 @@ def predict_crops(
 
 
 def codec_for(model: PoseModel, head: str, protocol: Protocol) -> Codec:
-    """Give the head's codec, with the refinement and the shift that the protocol asks for.
+    """Return the head's codec, with the refinement and the shift that the protocol asks for.
 
     Raises:
         ConfigError: the model has no such head, or the codec no such refinement.

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from posekit import __version__
 from posekit.data.columns import InstanceColumns
 from posekit.data.index import PoseIndex
 from posekit.errors import ConfigError, PosekitError
@@ -15,11 +14,12 @@ from posekit.evaluation import oks, oks_reference
 from posekit.evaluation.base import Predictions, Scores
 from posekit.evaluation.baseline import annotated_boxes
 from posekit.evaluation.oks_engine import OksResult
-from posekit.evaluation.prediction_file import read_predictions
 from posekit.evaluation.protocol import OksProtocol, Protocol
 from posekit.evaluation.registry import evaluate, protocol_of
 from posekit.evaluation.tables import text_table
+from posekit.poses.read import read_predictions
 from posekit.schema import KeypointSchema
+from posekit.version import __version__
 
 Reference = Callable[..., OksResult]
 _REFERENCES: dict[str, Reference] = {

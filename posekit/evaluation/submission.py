@@ -166,5 +166,5 @@ def write_text(file: Path, parts: str | Iterable[str]) -> Path:
 
 
 def plain_id(value: Any) -> int | str:
-    """Give an id as JSON writes it."""
+    """Return an id as JSON writes it."""
     return value.decode() if isinstance(value, bytes) else int(value)

@@ -10,10 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from posekit.inference.fusion import fuse, union_schema
     from posekit.inference.images import LoadedImage, load_image
     from posekit.inference.predictor import HeadPoses, Predictor, load
-    from posekit.inference.results import Poses
+    from posekit.poses.fusion import fuse, union_schema
+    from posekit.poses.table import Poses
 
 _HOME = {
     "HeadPoses": "predictor",

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from posekit.config import Strict
+from posekit.config.base import Strict
 
 
 class InputCard(Strict):

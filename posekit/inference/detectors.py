@@ -10,10 +10,10 @@ from urllib.error import URLError
 import cv2
 import numpy as np
 
-from posekit.config import read_yaml, validate
+from posekit.config.base import read_yaml, validate
 from posekit.errors import ConfigError, PredictionError, nearest
 from posekit.inference.detector_card import DetectorCard, InputCard, PartCard
-from posekit.inference.tracking import box_overlap
+from posekit.poses.tracking import box_overlap
 
 TORCHVISION = "torchvision:"
 
@@ -24,7 +24,7 @@ class Detector(Protocol):
     name: str
 
     def detect(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Give boxes x, y, width, height, float64 (N, 4), and scores (N,), the best first.
+        """Return boxes x, y, width, height, float64 (N, 4), and scores (N,), the best first.
 
         Args:
             pixels: uint8 (H, W, 3) RGB.
@@ -89,7 +89,7 @@ class OnnxDetector:
                 )
 
     def detect(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Give boxes and scores; see Detector."""
+        """Return boxes and scores; see Detector."""
         card = self.card
         blob, scale, offset = _prepare(pixels, card.input)
         names = list(dict.fromkeys(part.name for part in self._parts()))
@@ -194,7 +194,7 @@ class TorchvisionDetector:
             ) from None
 
     def detect(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Give boxes and scores; see Detector."""
+        """Return boxes and scores; see Detector."""
         import torch  # noqa: PLC0415 - the rest of this module needs none
 
         image = torch.from_numpy(pixels).permute(2, 0, 1).to(self.device).float() / 255
@@ -208,7 +208,7 @@ class TorchvisionDetector:
 
 
 def _prepare(pixels: np.ndarray, card: InputCard) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Give the graph's input, and scale and offset (x, y) from the image to it."""
+    """Return the graph's input, and scale and offset (x, y) from the image to it."""
     height, width = card.size
     scale = np.array([width / pixels.shape[1], height / pixels.shape[0]])
     if card.resize == "letterbox":

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from posekit.errors import CheckpointError, PosekitError, PredictionError
-from posekit.inference.boxes_file import BoxFile
 from posekit.inference.export_graph import (
     PACKAGES,
     Format,
@@ -24,6 +23,7 @@ from posekit.inference.files import find_images
 from posekit.inference.images import load_image
 from posekit.inference.parity import Parity, ParityError, Sample, measure_parity, sample_patterns
 from posekit.inference.predictor import ALL, Predictor, check_boxes, load
+from posekit.poses.boxes import BoxFile
 
 LIMIT_PX: dict[Precision, float] = {"fp32": 0.1, "fp16": 0.5, "bf16": 2.0, "int8": 4.0}
 """Largest drift allowed unless the caller says otherwise, in pixels of the samples."""
@@ -44,7 +44,7 @@ class ExportDone:
     limit_px: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain values for JSON."""
+        """Return plain values for JSON."""
         return {**vars(self), "file": str(self.file), "parity": vars(self.parity)}
 
     def text(self) -> str:
@@ -181,7 +181,7 @@ def _own_file(file: Path, heads: tuple[str, ...]) -> Path:
 
 
 def _size_mib(file: Path) -> float:
-    """Give the size of all that an export consists of: OpenVINO's weights, external data."""
+    """Return the size of all that an export consists of: OpenVINO's weights, external data."""
     parts = [file, file.with_name(f"{file.name}.data")]
     if file.suffix == ".xml":
         parts.append(file.with_suffix(".bin"))

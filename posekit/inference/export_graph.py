@@ -12,12 +12,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from posekit import __version__
 from posekit.errors import CheckpointError
 from posekit.inference.export_precision import quantise_int8, store_bf16
 from posekit.inference.predictor import Predictor
 from posekit.inference.runtime import FORMAT, METADATA_KEY
 from posekit.models import PoseModel
+from posekit.version import __version__
 
 Format = Literal["onnx", "openvino", "torch"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -64,7 +64,7 @@ class ExportGraph(nn.Module):
         self.model = model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
 
     def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
-        """Give, head after head, points (B, K, 2) and scores (B, K), or maps (B, C, H, W)."""
+        """Return, head by head, points (B, K, 2) and scores (B, K), or maps (B, C, H, W)."""
         groups = [(self.names[0], slice(0, crops.shape[0]))]
         images = (crops.permute(0, 3, 1, 2).to(self.mean.dtype) / 255 - self.mean) / self.std
         features = self.model.features(images.to(self.float_type), groups)
@@ -117,7 +117,7 @@ def write_graph(
 
 
 def format_of(file: Path) -> Format:
-    """Give the format that a file's ending names; CheckpointError lists the endings."""
+    """Return the format that a file's ending names; CheckpointError lists the endings."""
     for kind, suffix in SUFFIXES.items():
         if file.suffix.lower() == suffix:
             return kind
@@ -135,7 +135,7 @@ def check_precision(kind: Format, precision: str) -> None:
 
 
 def output_names(heads: Sequence[str], decode: bool) -> list[str]:
-    """Give the graph's outputs in order."""
+    """Return the graph's outputs in order."""
     parts = ("points", "scores") if decode else ("maps",)
     return [f"{head}.{part}" for head in heads for part in parts]
 
@@ -143,7 +143,7 @@ def output_names(heads: Sequence[str], decode: bool) -> list[str]:
 def describe_export(
     predictor: Predictor, heads: Sequence[str], *, decode: bool, precision: str
 ) -> dict[str, Any]:
-    """Give all that a user of the file must know, as plain values."""
+    """Return all that a user of the file must know, as plain values."""
     model, first = predictor.model, predictor.model.head(heads[0])
     rule = predictor.boxes[heads[0]]
     parts = ("points", "scores") if decode else ("maps",)

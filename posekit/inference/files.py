@@ -13,12 +13,9 @@ import cv2
 import numpy as np
 
 from posekit.errors import DatasetError, PosekitError, PredictionError
-from posekit.inference.boxes_file import BoxFile
 from posekit.inference.detectors import Detector, open_detector
-from posekit.inference.fusion import fuse
 from posekit.inference.images import LoadedImage, load_image
 from posekit.inference.predictor import ALL, Predictor, Work, load
-from posekit.inference.results import Poses
 from posekit.inference.video import (
     VIDEO_SUFFIXES,
     Camera,
@@ -29,6 +26,9 @@ from posekit.inference.video import (
     find_boxes,
     predict_video,
 )
+from posekit.poses.boxes import BoxFile
+from posekit.poses.fusion import fuse
+from posekit.poses.table import Poses
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 _GLOB = frozenset("*?[")
@@ -56,7 +56,7 @@ class FilesDone:
     warnings: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain values for JSON."""
+        """Return plain values for JSON."""
         return {**vars(self), "written": [str(path) for path in self.written]}
 
 
@@ -207,7 +207,7 @@ def _remember(
 
 
 def find_inputs(inputs: Sequence[str | Path]) -> list[tuple[Path, Path]]:
-    """Give the image and video files that inputs name, each once, with its place below its input.
+    """Return the image and video files that inputs name, each once, with its place below its input.
 
     Raises:
         PredictionError: an input matches no file, or is of a kind that is not known.
@@ -236,7 +236,7 @@ def find_inputs(inputs: Sequence[str | Path]) -> list[tuple[Path, Path]]:
 
 
 def find_images(inputs: Sequence[str | Path]) -> list[Path]:
-    """Give the image files that inputs name, each once; PredictionError as `find_inputs`."""
+    """Return the image files that inputs name, each once; PredictionError as `find_inputs`."""
     return [path for path, _ in find_inputs(inputs) if path.suffix.lower() not in VIDEO_SUFFIXES]
 
 
@@ -245,7 +245,7 @@ def _is_known(file: Path) -> bool:
 
 
 def _targets(found: Sequence[tuple[Path, Path]], out: Path) -> dict[Path, Path]:
-    """Give each input's results a path without ending; names that meet get a number."""
+    """Return each input's results a path without ending; names that meet get a number."""
     taken: set[Path] = set()
     targets = {}
     for file, place in found:

@@ -15,7 +15,7 @@ _ADDRESS = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
 def is_address(path: object) -> bool:
-    """Tell 'hf:owner/name' from a path."""
+    """Return whether this is an address 'hf:owner/name' and no path."""
     return str(path).startswith(HUB)
 
 
@@ -51,7 +51,7 @@ def fetch_model(address: str) -> Path:
 
 
 def parse_address(address: str) -> tuple[str, str | None]:
-    """Give repository and revision of an address; ConfigError if it has another form."""
+    """Return repository and revision of an address; ConfigError if it has another form."""
     found = _ADDRESS.fullmatch(address)
     if found is None:
         raise ConfigError(f"{address}: expected hf:owner/name or hf:owner/name@revision")
@@ -59,7 +59,7 @@ def parse_address(address: str) -> tuple[str, str | None]:
 
 
 def require_hub() -> ModuleType:
-    """Give huggingface_hub; CheckpointError names the extra."""
+    """Return huggingface_hub; CheckpointError names the extra."""
     try:
         import huggingface_hub  # noqa: PLC0415 - an extra
         import huggingface_hub.errors  # noqa: PLC0415

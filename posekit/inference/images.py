@@ -46,7 +46,7 @@ class LoadedImage:
 
 
 def is_one_image(images: Any) -> bool:
-    """Tell one image from a sequence of images; a 4-D array or tensor is a sequence."""
+    """Return whether this is a sequence of images; a 4-D array or tensor is a sequence."""
     if isinstance(images, str | Path | Image.Image):
         return True
     return hasattr(images, "ndim") and images.ndim < 4
@@ -59,7 +59,7 @@ def load_images(images: Sequence[Any] | Any, max_pixels: int = MAX_PIXELS) -> It
 
 
 def load_image(image: Any, name: str = "image", max_pixels: int = MAX_PIXELS) -> LoadedImage:
-    """Give one image as an upright uint8 RGB array.
+    """Return one image as an upright uint8 RGB array.
 
     Args:
         image: a path; a numpy array (H, W, 3) RGB, (H, W, 4), (H, W, 1) or (H, W), uint8, uint16

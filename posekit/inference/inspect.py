@@ -170,7 +170,7 @@ class _Watch:
     def attention(
         self, grid: tuple[int, int], prefix: int, points: Tensor, input_size: tuple[int, int]
     ) -> np.ndarray:
-        """Give (K, gh, gw) for points (K, 2) in crop pixels; `prefix` tokens precede the grid's."""
+        """Return (K, gh, gw) for points (K, 2) in crop pixels; `prefix` tokens come first."""
         tokens, layer = self._tokens, self._layer
         if tokens is None:
             raise PredictionError("the backbone did not run the block that was to be shown")

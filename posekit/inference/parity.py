@@ -14,9 +14,9 @@ from torch import Tensor
 
 from posekit.errors import CheckpointError
 from posekit.inference.predictor import ALL, Predictor
-from posekit.inference.results import Poses
 from posekit.inference.runtime import RuntimePredictor
 from posekit.inference.runtime_files import METADATA_KEY, open_session
+from posekit.poses.table import Poses
 
 _ROUNDING = 2e-5
 Sample = tuple[np.ndarray, np.ndarray]
@@ -152,7 +152,7 @@ def measure_parity(
 
 
 def sample_patterns(count: int = 4) -> list[Sample]:
-    """Give generated images with boxes: soft coloured blobs, the same in every run."""
+    """Return generated images with boxes: soft coloured blobs, the same in every run."""
     samples = []
     for number in range(count):
         rng = np.random.default_rng(number)

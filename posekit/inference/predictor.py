@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posekit.catalog import BoxCard
 from posekit.codecs import (
     crop_matrices,
     crop_size_for,
@@ -19,12 +18,13 @@ from posekit.codecs import (
     transform_points,
     warp_image,
 )
+from posekit.config.cards import BoxCard
 from posekit.errors import CheckpointError, PredictionError, nearest
-from posekit.inference.fusion import fuse
 from posekit.inference.hub import MODEL_FILE, fetch_model, is_address
 from posekit.inference.images import MAX_PIXELS, LoadedImage, is_one_image, load_images
-from posekit.inference.results import Poses
 from posekit.models import PoseModel, load_model, read_description
+from posekit.poses.fusion import fuse
+from posekit.poses.table import Poses
 
 ALL = "all"
 _MOST_WAITING_BYTES = 1 << 28
@@ -126,7 +126,7 @@ class Predictor:
     def stream(
         self, work: Iterable[Work], head: str | None = None, *, images_at_once: int | None = None
     ) -> Iterator[tuple[LoadedImage, dict[str, Poses]]]:
-        """Give the poses image after image while images come in, at constant memory.
+        """Return the poses image after image while images come in, at constant memory.
 
         Crops of several images fill one batch; images wait only until their batch is full.
 
@@ -151,7 +151,7 @@ class Predictor:
             yield from self._finish(waiting, heads)
 
     def choose(self, head: str | None) -> tuple[str, ...]:
-        """Give the heads that a `head` argument names; PredictionError lists those there are."""
+        """Return the heads that a `head` argument names; PredictionError lists those there are."""
         if head == ALL:
             return self.heads
         if head is None and len(self.heads) == 1:
@@ -202,7 +202,7 @@ class Predictor:
     def _answer(
         self, waiting: list[Work], heads: tuple[str, ...]
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Give each head's points in the images and scores for all boxes of the images."""
+        """Return each head's points in the images and scores for all boxes of the images."""
         source = [(item.image.pixels, box) for item in waiting for box in item.box_xywh]
         answers = {}
         for group in self.by_geometry(heads):
@@ -252,7 +252,7 @@ class Predictor:
     def decode_crops(
         self, crops: np.ndarray, heads: Sequence[str]
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Give each head's points (B, K, 2) in crop pixels and scores (B, K).
+        """Return each head's points (B, K, 2) in crop pixels and scores (B, K).
 
         Args:
             crops: uint8 (B, h, w, 3) RGB, made for these heads' input size and warp.
@@ -274,7 +274,7 @@ class Predictor:
         return answers
 
     def maps(self, images: Tensor, heads: Sequence[str]) -> dict[str, Tensor]:
-        """Give each head's heatmaps for normalised images (B, 3, h, w), in one backbone pass."""
+        """Return each head's heatmaps for normalised images (B, 3, h, w), in one backbone pass."""
         features = self.model.features(images, [(heads[0], slice(0, len(images)))])
         return {
             name: self.model.head(name).codec.to_heatmap(self.model.run_head(name, features))
@@ -300,7 +300,7 @@ def load(path: str | Path, **settings: Any) -> Predictor:
 
 
 def model_file(path: str | Path) -> Path:
-    """Give the model file that a path, a run folder or an address names; see `load`."""
+    """Return the model file that a path, a run folder or an address names; see `load`."""
     if is_address(path):
         return fetch_model(str(path))
     file = Path(path).expanduser()
@@ -316,7 +316,7 @@ def model_file(path: str | Path) -> Path:
 
 
 def check_boxes(boxes: Any, image: LoadedImage) -> np.ndarray:
-    """Give an image's boxes as float64 (N, 4) x, y, width, height; None is the whole image.
+    """Return an image's boxes as float64 (N, 4) x, y, width, height; None is the whole image.
 
     Raises:
         PredictionError: another shape, a box without extent, not finite, or outside the image.
@@ -376,7 +376,7 @@ def _poses(
     names: tuple[str, ...],
     sizes: tuple[tuple[int, int], ...],
 ) -> Poses:
-    """Give the poses of one image's boxes, their keypoints still to be filled in."""
+    """Return the poses of one image's boxes, their keypoints still to be filled in."""
     schema, n = model.head(head).schema, len(box_xywh)
     return Poses(
         head=head,

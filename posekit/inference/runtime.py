@@ -16,8 +16,8 @@ import numpy as np
 from posekit.data.images import is_truncated_jpeg
 from posekit.errors import PredictionError, nearest
 from posekit.inference.decode_numpy import decode_maps
-from posekit.inference.results import Poses
 from posekit.inference.runtime_files import FORMAT, METADATA_KEY, Session, open_session
+from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
 __all__ = ["FORMAT", "METADATA_KEY", "RuntimePredictor", "crop_geometry"]
@@ -133,7 +133,7 @@ class RuntimePredictor:
     def _run(
         self, crops: np.ndarray, heads: tuple[str, ...]
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Give each head's points in the crops, float64 (N, K, 2), and scores (N, K)."""
+        """Return each head's points in the crops, float64 (N, K, 2), and scores (N, K)."""
         parts = ("points", "scores") if self.about.get("decoded", True) else ("maps",)
         names = [self.about["heads"][head][part] for head in heads for part in parts]
         collected: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {head: [] for head in heads}
@@ -165,9 +165,9 @@ def crop_geometry(
     keep_aspect: bool,
     warp: str,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give the matrices image -> crop and crop -> image, float64 (N, 2, 3) each.
+    """Return the matrices image -> crop and crop -> image, float64 (N, 2, 3) each.
 
-    The same numbers as posekit.codecs.warp gives, which cannot be imported without torch.
+    The same numbers as posekit.warp gives, which cannot be imported without torch.
     """
     height, width = input_size
     center = boxes[:, :2] + boxes[:, 2:] / 2

@@ -21,7 +21,7 @@ class Session(Protocol):
     about: dict[str, Any]
 
     def run(self, names: Sequence[str], crops: np.ndarray) -> list[np.ndarray]:
-        """Give the named outputs for crops, uint8 (B, h, w, 3)."""
+        """Return the named outputs for crops, uint8 (B, h, w, 3)."""
 
 
 def open_session(file: Path, providers: Sequence[str] | None = None) -> Session:
@@ -70,7 +70,7 @@ class OnnxSession:
         self.about = _read_about(file, text)
 
     def run(self, names: Sequence[str], crops: np.ndarray) -> list[np.ndarray]:
-        """Give the named outputs for crops, uint8 (B, h, w, 3)."""
+        """Return the named outputs for crops, uint8 (B, h, w, 3)."""
         return [np.asarray(part) for part in self._session.run(list(names), {"crops": crops})]
 
 
@@ -99,7 +99,7 @@ class OpenvinoSession:
         self.about = _read_about(file, text)
 
     def run(self, names: Sequence[str], crops: np.ndarray) -> list[np.ndarray]:
-        """Give the named outputs for crops, uint8 (B, h, w, 3)."""
+        """Return the named outputs for crops, uint8 (B, h, w, 3)."""
         result = self._compiled([crops])
         return [np.asarray(result[name]) for name in names]
 

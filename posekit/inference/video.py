@@ -13,13 +13,9 @@ from typing import Any
 import numpy as np
 
 from posekit.drawing import PALETTE, PoseStyle, draw_boxes, draw_poses
-from posekit.inference.boxes_file import BoxFile
 from posekit.inference.detectors import Detector
-from posekit.inference.fusion import fuse, union_schema
 from posekit.inference.images import LoadedImage
 from posekit.inference.predictor import ALL, Predictor, Work, check_boxes
-from posekit.inference.results import Poses
-from posekit.inference.tracking import Tracker
 from posekit.inference.video_io import (
     VIDEO_SUFFIXES,
     Camera,
@@ -29,6 +25,10 @@ from posekit.inference.video_io import (
     camera_number,
 )
 from posekit.inference.video_log import VideoLog, frame_record, poses_of
+from posekit.poses.boxes import BoxFile
+from posekit.poses.fusion import fuse, union_schema
+from posekit.poses.table import Poses
+from posekit.poses.tracking import Tracker
 from posekit.schema import KeypointSchema
 
 __all__ = [
@@ -165,7 +165,7 @@ def predict_video(
 def find_boxes(
     boxes: BoxFile | Detector | None, image: LoadedImage, name: str | Path, frame: int = 0
 ) -> Work:
-    """Give an image's boxes: of a file, by a detector, or the whole image.
+    """Return an image's boxes: of a file, by a detector, or the whole image.
 
     Raises:
         PredictionError: a box of the file that cannot be; see `check_boxes`.
@@ -199,7 +199,7 @@ class _Follower:
         self._smooth, self._fps = look.smooth, fps
 
     def __call__(self, poses: Poses, number: int) -> tuple[Poses, dict[str, Any]]:
-        """Give a frame's poses with identities, and its line."""
+        """Return a frame's poses with identities, and its line."""
         record = frame_record(poses, number, self._fps)
         if self._tracker is None:
             return poses, record

@@ -101,7 +101,7 @@ class Camera(VideoReader):
 
 
 def camera_number(entry: str) -> int | None:
-    """Give the device of an input like 'camera:0'; None for any other input.
+    """Return the device of an input like 'camera:0'; None for any other input.
 
     Raises:
         PredictionError: what follows 'camera:' is no number.

@@ -12,12 +12,12 @@ import numpy as np
 
 from posekit.errors import PredictionError
 from posekit.inference.images import LoadedImage
-from posekit.inference.results import Poses
+from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
 
 def frame_record(poses: Poses, number: int, fps: float) -> dict[str, Any]:
-    """Give a frame's line: number, time and each instance's identity, box, keypoints, score."""
+    """Return a frame's line: number, time and each instance's identity, box, keypoints, score."""
     values = np.concatenate([poses.keypoints, poses.scores[..., None]], axis=2)
     instances = []
     for i in range(len(poses)):
@@ -33,7 +33,7 @@ def frame_record(poses: Poses, number: int, fps: float) -> dict[str, Any]:
 def poses_of(
     record: Mapping[str, Any], image: LoadedImage, schema: KeypointSchema, head: str
 ) -> Poses:
-    """Give the poses that a frame's line holds; of smoothed ones, what they were before."""
+    """Return the poses that a frame's line holds; of smoothed ones, what they were before."""
     entries = record["poses"]
     raw = [entry.get("raw", entry["keypoints"]) for entry in entries]
     values = np.array(raw, dtype=np.float64).reshape(len(entries), len(schema), 3)
@@ -84,7 +84,7 @@ class VideoLog:
         return frames
 
     def replay(self, frames: int) -> Iterator[dict[str, Any]]:
-        """Give the lines of the frames that a stopped run left."""
+        """Return the lines of the frames that a stopped run left."""
         if frames:
             with self.part_lines.open(encoding="utf-8") as stream:
                 yield from (json.loads(line) for line in islice(stream, 1, 1 + frames))
@@ -102,7 +102,7 @@ class VideoLog:
         return stream
 
     def finish(self) -> list[Path]:
-        """Give the files their final names."""
+        """Return the files their final names."""
         self.part_lines.replace(self.lines)
         if self.video is None:
             return [self.lines]

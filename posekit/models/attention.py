@@ -49,7 +49,7 @@ class WindowAttention(nn.Module):
         )
 
     def forward(self, attn: nn.Module, tokens: Tensor, grid: Grid | None) -> Tensor:
-        """Give what `attn` makes of tokens (B, T, D) of a grid of (rows, columns).
+        """Return what `attn` makes of tokens (B, T, D) of a grid of (rows, columns).
 
         Raises:
             ValueError: the grid is not told.
@@ -102,7 +102,7 @@ class WindowAttention(nn.Module):
         return means[:, None].expand(-1, sequence.shape[1], -1, -1)
 
     def _mask(self, grid: Grid, window: Grid, shift: Grid, joined: Tensor) -> Tensor | None:
-        """Give what is added to the logits (windows, 1 or heads, L, L), or None if nothing is."""
+        """Return what is added to the logits (windows, 1 or heads, L, L), or None if nothing is."""
         allowed = _allowed_pairs(grid, window, shift)
         if allowed.all() and self.relative_bias is None:
             return None
@@ -121,7 +121,7 @@ def _padded(grid: Grid, window: Grid) -> Grid:
 
 
 def _to_windows(grid_tokens: Tensor, window: Grid, shift: Grid) -> Tensor:
-    """Give (B, windows, area, D) for tokens (B, h, w, D)."""
+    """Return (B, windows, area, D) for tokens (B, h, w, D)."""
     batch, height, width, depth = grid_tokens.shape
     rows, columns = _padded((height, width), window)
     if (rows, columns) != (height, width):
@@ -135,7 +135,7 @@ def _to_windows(grid_tokens: Tensor, window: Grid, shift: Grid) -> Tensor:
 
 
 def _from_windows(windows: Tensor, grid: Grid, window: Grid, shift: Grid) -> Tensor:
-    """Give tokens (B, h, w, D) back for windows (B, windows, area, D)."""
+    """Return tokens (B, h, w, D) back for windows (B, windows, area, D)."""
     batch, _, _, depth = windows.shape
     rows, columns = _padded(grid, window)
     split = windows.reshape(
@@ -149,13 +149,13 @@ def _from_windows(windows: Tensor, grid: Grid, window: Grid, shift: Grid) -> Ten
 
 @lru_cache(maxsize=64)
 def _real_tokens(grid: Grid, window: Grid, shift: Grid) -> Tensor:
-    """Give bool (windows, area): False where a token is padding."""
+    """Return bool (windows, area): False where a token is padding."""
     return _to_windows(torch.ones(1, *grid, 1), window, shift)[0, :, :, 0] > 0
 
 
 @lru_cache(maxsize=64)
 def _allowed_pairs(grid: Grid, window: Grid, shift: Grid) -> Tensor:
-    """Give bool (windows, area, area): which token (row) may attend to which (column).
+    """Return bool (windows, area, area): which token (row) may attend to which (column).
 
     Not to padding, and not across the edge that a shift wraps around. A token may always attend
     to itself, so that no row is empty.
@@ -173,7 +173,7 @@ def _allowed_pairs(grid: Grid, window: Grid, shift: Grid) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _offset_numbers(window: Grid, full: Grid) -> Tensor:
-    """Give int64 (area, area): row of the bias table for each pair (query, key) of a window."""
+    """Return int64 (area, area): row of the bias table for each pair (query, key) of a window."""
     rows, columns = torch.meshgrid(torch.arange(window[0]), torch.arange(window[1]), indexing="ij")
     down = rows.flatten()[:, None] - rows.flatten()[None] + full[0] - 1
     right = columns.flatten()[:, None] - columns.flatten()[None] + full[1] - 1

@@ -12,8 +12,8 @@ import torch
 from timm.layers import LayerNorm, PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
 
+from posekit.config.model import BackboneConfig
 from posekit.errors import ConfigError, nearest
-from posekit.model_config import BackboneConfig
 from posekit.models.attention import WindowAttention
 from posekit.models.base import Backbone
 from posekit.models.blocks import PoseBlock
@@ -73,7 +73,7 @@ def build_backbone(
 
 
 def normalisation(config: BackboneConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Give mean and std of RGB in 0..1: stated, the timm model's own, or ImageNet's."""
+    """Return mean and std of RGB in 0..1: stated, the timm model's own, or ImageNet's."""
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     source = config.name if config.pretrained in (True, False) else str(config.pretrained)
@@ -85,7 +85,7 @@ def normalisation(config: BackboneConfig) -> tuple[tuple[float, ...], tuple[floa
 
 
 def vit_sizes(config: BackboneConfig) -> ViTSizes:
-    """Give all sizes of a ViT of our own; ConfigError names what a free `vit` leaves out."""
+    """Return all sizes of a ViT of our own; ConfigError names what a free `vit` leaves out."""
     base = VITPOSE_SIZES.get(config.name)
     given = {key: getattr(config, key) for key in _SIZE_KEYS if getattr(config, key) is not None}
     if base is None:
@@ -234,7 +234,7 @@ def _feature_maps(config: BackboneConfig, input_size: tuple[int, int]) -> Backbo
 
 
 def _is_plain_vit(name: str) -> bool:
-    """Tell whether timm builds the name as a VisionTransformer of ordinary parts."""
+    """Return whether timm builds the name as a VisionTransformer of ordinary parts."""
     if timm.model_entrypoint(_architecture(name)).__module__ != VisionTransformer.__module__:
         return False
     probe = _on_meta(name)

@@ -26,17 +26,17 @@ class Backbone(nn.Module):
 
     @abstractmethod
     def map_size(self, input_size: tuple[int, int]) -> tuple[int, int]:
-        """Give the (height, width) of the feature map for an input size."""
+        """Return the (height, width) of the feature map for an input size."""
 
     @abstractmethod
     def layer_of(self, name: str) -> int:
-        """Give the layer of a parameter named within the backbone.
+        """Return the layer of a parameter named within the backbone.
 
         0 is the stem, n + 1 block n, num_layers + 1 whatever comes after the blocks.
         """
 
     def layer_in_model(self, name: str) -> int:
-        """Give the layer of a parameter of a model that holds this as `backbone`.
+        """Return the layer of a parameter of a model that holds this as `backbone`.
 
         Whatever is not the backbone's counts with what comes after the blocks.
         """
@@ -45,7 +45,7 @@ class Backbone(nn.Module):
 
     @abstractmethod
     def forward(self, images: Tensor, routes: Routes | None = None) -> Tensor:
-        """Give the map (B, D, gh, gw) for normalised float images (B, 3, h, w).
+        """Return the map (B, D, gh, gw) for normalised float images (B, 3, h, w).
 
         Args:
             images: the images.

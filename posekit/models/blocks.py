@@ -21,7 +21,7 @@ class PoseBlock(Block):
     def forward(  # type: ignore[override]
         self, tokens: Tensor, grid: tuple[int, int] | None = None, routes: Routes | None = None
     ) -> Tensor:
-        """Give tokens (B, T, D) for tokens (B, T, D); see ViTBackbone.encode."""
+        """Return tokens (B, T, D) for tokens (B, T, D); see ViTBackbone.encode."""
         normed = self.norm1(tokens)
         attended = (
             self.attn(normed) if self.window is None else self.window(self.attn, normed, grid)

@@ -9,9 +9,10 @@ from typing import Any
 from torch import nn
 
 from posekit.codecs.registry import build_codec
-from posekit.config import validate
+from posekit.config.base import validate
+from posekit.config.model import BackboneConfig
+from posekit.config.prototypes import PrototypeConfig
 from posekit.errors import ConfigError
-from posekit.model_config import BackboneConfig
 from posekit.models.backbone import build_backbone, normalisation
 from posekit.models.base import Backbone
 from posekit.models.decoders import build_decoder
@@ -21,7 +22,6 @@ from posekit.models.pose_model import HeadSpec, PoseHead, PoseModel
 from posekit.models.pretrained import load_pretrained
 from posekit.models.prototypes import PrototypeSpace
 from posekit.models.vit import KnowledgeToken, ViTBackbone
-from posekit.prototype_config import PrototypeConfig
 
 _HEAD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+-]*\Z")
 

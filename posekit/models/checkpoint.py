@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-import posekit
 from posekit.errors import CheckpointError, ConfigError
 from posekit.models.checkpoint_file import FORMAT, HEADER, load_checkpoint, read_description
-from posekit.models.files import atomic_file
 from posekit.models.lora import is_adapter
 from posekit.models.pose_model import HeadSpec, PoseModel
 from posekit.models.surgery import restore_model
 from posekit.models.vit import ViTBackbone, resize_positions
+from posekit.output import atomic_file
 from posekit.schema import KeypointSchema
+from posekit.version import __version__
 
 __all__ = [
     "check_schema",
@@ -51,7 +51,7 @@ def save_checkpoint(
     Raises:
         CheckpointError: the file cannot be written; the file from before is intact.
     """
-    header = {**(description or {}), "format": FORMAT, "posekit_version": posekit.__version__}
+    header = {**(description or {}), "format": FORMAT, "posekit_version": __version__}
     header["model"] = model.describe().to_dict()
     text = json.dumps(header)
     tensors = {

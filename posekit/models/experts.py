@@ -42,7 +42,7 @@ class ExpertMlp(Mlp):
         )
 
     def forward(self, tokens: Tensor, routes: Routes | None = None) -> Tensor:
-        """Give (B, T, D) for tokens (B, T, D).
+        """Return (B, T, D) for tokens (B, T, D).
 
         Raises:
             ValueError: no routes, or routes that do not cover the rows in order.
@@ -68,5 +68,5 @@ def check_routes(routes: Routes | None, rows: int) -> None:
 
 
 def expert_names(heads: Sequence[str], share: Mapping[str, str]) -> tuple[str, ...]:
-    """Give the experts of some heads in order of first use; a head's own is named like it."""
+    """Return the experts of some heads in order of first use; a head's own is named like it."""
     return tuple(dict.fromkeys(share.get(head, head) for head in heads))

@@ -35,7 +35,7 @@ class FeatureMapBackbone(Backbone):
         self._sizes: dict[tuple[int, int], tuple[int, int]] = {}
 
     def map_size(self, input_size: tuple[int, int]) -> tuple[int, int]:
-        """Give the (height, width) of the map, found by running an empty image once."""
+        """Return the (height, width) of the map, found by running an empty image once."""
         size = (int(input_size[0]), int(input_size[1]))
         if size not in self._sizes:
             like = next(self.net.parameters())
@@ -48,11 +48,11 @@ class FeatureMapBackbone(Backbone):
         return self._sizes[size]
 
     def layer_of(self, name: str) -> int:
-        """Give a parameter's layer as timm groups them: 0 stem, then block by block."""
+        """Return a parameter's layer as timm groups them: 0 stem, then block by block."""
         return self._layers.get(name.removeprefix("net."), self.num_layers)
 
     def forward(self, images: Tensor, routes: Routes | None = None) -> Tensor:
-        """Give the map (B, D, gh, gw)."""
+        """Return the map (B, D, gh, gw)."""
         forward: Any = self.net.forward_intermediates
         maps = forward(
             images,

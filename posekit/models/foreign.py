@@ -107,7 +107,7 @@ _NOT_NEEDED = {
 
 
 def input_size_of(found: ForeignWeights) -> tuple[int, int] | None:
-    """Give the (height, width) that the position table was made for, if the file tells."""
+    """Return the (height, width) that the position table was made for, if the file tells."""
     stated = found.config.get("input_size")
     stated = stated or found.config.get("backbone_config", {}).get("image_size")
     return None if stated is None else (int(stated[0]), int(stated[1]))

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from posekit.errors import CheckpointError, ConfigError
 from posekit.models.decoders.heatmap import ClassicDecoder, SimpleDecoder
-from posekit.models.files import atomic_file
 from posekit.models.ledger import Action, Ledger
 from posekit.models.pose_model import PoseModel
 from posekit.models.stems import PatchStem
 from posekit.models.surgery import drop_heads, merge_adapters, single_head, without_prototypes
 from posekit.models.vit import PoseViT, resize_positions
+from posekit.output import atomic_file
 
 _TRANSFORMERS_WIDTH = 256
 _TRANSFORMERS_PADDING = 2
@@ -241,7 +241,7 @@ def _transformers_state(model: PoseModel, name: str, ledger: Ledger) -> dict[str
 
 
 def _for_input_of(model: PoseModel, head: str, name: str, tensor: Tensor) -> tuple[Tensor, Action]:
-    """Give a tensor on the CPU; the position table in the size of a head's input."""
+    """Return a tensor on the CPU; the position table in the size of a head's input."""
     value = tensor.detach().cpu()
     grid = model.backbone.map_size(model.head(head).input_size)
     vit: Any = model.backbone.vit

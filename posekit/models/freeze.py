@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from posekit.config.model import FreezeConfig
 from posekit.errors import ConfigError, nearest
-from posekit.model_config import FreezeConfig
 from posekit.models.pose_model import PoseModel
 from posekit.models.vit import ViTBackbone
 
@@ -47,7 +47,7 @@ _MARKS = {
 
 
 def parameter_counts(model: PoseModel) -> dict[str, tuple[int, int]]:
-    """Give part -> (trainable parameters, all parameters), in the order of the model.
+    """Return part -> (trainable parameters, all parameters), in the order of the model.
 
     The parts of a plain ViT are stem, attention, ffn, experts, adapters and the last norm; norms
     count with what they stand before. Other backbones are one part. Then come the heads.

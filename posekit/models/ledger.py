@@ -45,7 +45,7 @@ class Ledger:
         self.add("left out", source, "", reason)
 
     def counts(self) -> dict[str, int]:
-        """Give action -> number of tensors, leaving out what did not occur."""
+        """Return action -> number of tensors, leaving out what did not occur."""
         actions = [entry.action for entry in self.entries]
         return {action: actions.count(action) for action in dict.fromkeys(actions)}
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from posekit.config.model import LoraConfig
 from posekit.errors import ConfigError
-from posekit.model_config import LoraConfig
 from posekit.models.base import Backbone
 from posekit.models.vit import ViTBackbone
 
@@ -34,12 +34,12 @@ class LoraLinear(nn.Linear):
         nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Give the layer's output with the adapter's added."""
+        """Return the layer's output with the adapter's added."""
         low = nn.functional.linear(nn.functional.linear(inputs, self.lora_a), self.lora_b)
         return super().forward(inputs) + self.scale * low
 
     def merged(self) -> Tensor:
-        """Give the weight with the adapter added into it."""
+        """Return the weight with the adapter added into it."""
         return (self.weight + self.scale * self.lora_b @ self.lora_a).detach()
 
 
@@ -70,5 +70,5 @@ def add_adapters(backbone: Backbone, config: LoraConfig) -> None:
 
 
 def is_adapter(name: str) -> bool:
-    """Tell whether a parameter's name is an adapter's."""
+    """Return whether a parameter's name is an adapter's."""
     return name.rpartition(".")[2] in ("lora_a", "lora_b")

@@ -17,14 +17,14 @@ from timm.layers import LayerNorm
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from posekit.config.model import BackboneConfig
+from posekit.config.transfer import PretrainingConfig
 from posekit.errors import ConfigError
-from posekit.model_config import BackboneConfig
 from posekit.models.backbone import build_backbone, normalisation
 from posekit.models.pose_model import ModelDescription, normalise_images, per_channel
 from posekit.models.pretrained import load_pretrained
 from posekit.models.stems import ConvStem
 from posekit.models.vit import ViTBackbone
-from posekit.transfer_config import PretrainingConfig
 
 Grid = tuple[int, int]
 
@@ -74,11 +74,11 @@ class MaskedAutoencoder(nn.Module):
             part.apply(_xavier)
 
     def describe(self) -> ModelDescription:
-        """Give what builds the backbone again; there are no heads."""
+        """Return what builds the backbone again; there are no heads."""
         return ModelDescription(self.backbone_config)
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
-        """Give the layer of a parameter's name for timm's layer-wise decay (timm's interface)."""
+        """Return the layer of a parameter's name for timm's layer-wise decay (timm's interface)."""
         return self.backbone.layer_in_model
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -86,12 +86,12 @@ class MaskedAutoencoder(nn.Module):
         return normalise_images(images, self.mean, self.std)
 
     def hidden_count(self, input_size: tuple[int, int]) -> int:
-        """Give the number of patches of an image of (height, width) that are hidden."""
+        """Return the number of patches of an image of (height, width) that are hidden."""
         tokens = (input_size[0] // self.patch) * (input_size[1] // self.patch)
         return tokens - max(1, int(tokens * (1 - self.config.mask)))
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Give the squared error of each patch, and which patches were hidden.
+        """Return the squared error of each patch, and which patches were hidden.
 
         Args:
             images: float (B, 3, h, w), normalised; sides are multiples of the patch.
@@ -115,7 +115,7 @@ class MaskedAutoencoder(nn.Module):
             return (predicted.float() - target).square().mean(-1), hidden
 
     def encode(self, images: Tensor, shown: Tensor, hidden: Tensor, grid: Grid) -> Tensor:
-        """Give (B, P + n, D), the encoder's prefix tokens and its n shown ones, normed."""
+        """Return (B, P + n, D), the encoder's prefix tokens and its n shown ones, normed."""
         blank = hidden.reshape(-1, 1, *grid)
         blank = blank.repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)
         tokens, _ = self.backbone.embed(images.masked_fill(blank, 0.0))
@@ -124,7 +124,7 @@ class MaskedAutoencoder(nn.Module):
         return self.backbone.encode(torch.cat([tokens[:, :first], picked], dim=1))
 
     def decode(self, encoded: Tensor, shown: Tensor, grid: Grid) -> Tensor:
-        """Give (B, N, patch * patch * 3), what the decoder says about every patch."""
+        """Return (B, N, patch * patch * 3), what the decoder says about every patch."""
         tokens = self.decoder_embed(encoded)
         first, width = self.backbone.vit.num_prefix_tokens, tokens.shape[-1]
         whole = self.mask_token.to(tokens.dtype).expand(len(tokens), grid[0] * grid[1], width)
@@ -188,7 +188,7 @@ def normalise_patches(patches: Tensor) -> Tensor:
 
 
 def sine_positions(width: int, grid: Grid) -> Tensor:
-    """Give MAE's fixed position table (rows * columns, width).
+    """Return MAE's fixed position table (rows * columns, width).
 
     Half of the channels tell the column and half the row, each as sines and then cosines of width /
     4 frequencies between 1 and 1 / 10000.

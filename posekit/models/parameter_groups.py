@@ -12,7 +12,7 @@ from posekit.models.pose_model import PoseModel
 def parameter_groups(
     model: PoseModel, lr: float, weight_decay: float, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Give the optimiser's groups of the trainable parameters.
+    """Return the optimiser's groups of the trainable parameters.
 
     The learning rate of a parameter is lr x layer_decay^(layers + 1 - id), with id 0 for stem and
     position table, n + 1 for block n, and layers + 1 for the rest (last norm, heads). One-

@@ -35,7 +35,7 @@ class HeadSpec:
     input_size: tuple[int, int]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain values that `from_dict` turns into an equal spec."""
+        """Return plain values that `from_dict` turns into an equal spec."""
         return {
             "schema": self.schema.to_dict(),
             "decoder": dict(self.decoder),
@@ -69,7 +69,7 @@ class PoseHead(nn.Module):
         return self.spec.input_size
 
     def forward(self, features: Tensor) -> Tensor:
-        """Give the output that the codec decodes, for features (B, D, h, w) of the head's rows."""
+        """Return the codec's input for features (B, D, h, w) of the head's rows."""
         return self.decoder(features)
 
 
@@ -82,7 +82,7 @@ class ModelDescription:
     prototypes: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain values for a checkpoint's header."""
+        """Return plain values for a checkpoint's header."""
         heads = {name: spec.to_dict() for name, spec in self.heads.items()}
         plain: dict[str, Any] = {"backbone": dict(self.backbone), "heads": heads}
         if self.prototypes is not None:
@@ -135,7 +135,7 @@ class PoseModel(nn.Module):
         return tuple(self.heads)
 
     def head(self, name: str) -> PoseHead:
-        """Give a head by name; KeyError lists the names."""
+        """Return a head by name; KeyError lists the names."""
         if name not in self.heads:
             raise KeyError(f"no head named '{name}' (heads: {', '.join(self.heads)})")
         found = self.heads[name]
@@ -150,7 +150,7 @@ class PoseModel(nn.Module):
         return self
 
     def describe(self) -> ModelDescription:
-        """Give what build_model needs to make this model again."""
+        """Return what build_model needs to make this model again."""
         specs = {name: self.head(name).spec for name in self.heads}
         return ModelDescription(self.backbone_config, specs, self.prototype_config)
 
@@ -160,7 +160,7 @@ class PoseModel(nn.Module):
         return None if self.prototypes is None else self.prototypes.config.model_dump(mode="json")
 
     def prototype_maps(self, features: Tensor, head: str) -> Tensor:
-        """Give a head's heatmaps by its prototypes, (n, K, H, W), for features (n, D, h, w).
+        """Return a head's heatmaps by its prototypes, (n, K, H, W), for features (n, D, h, w).
 
         Raises:
             ValueError: the model has no prototypes.
@@ -170,7 +170,7 @@ class PoseModel(nn.Module):
         return self.prototypes.maps(self.prototypes.embedding(features), head)
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
-        """Give the layer of a parameter's name for timm's layer-wise decay (timm's interface)."""
+        """Return the layer of a parameter's name for timm's layer-wise decay (timm's interface)."""
         return self.backbone.layer_in_model
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -186,7 +186,7 @@ class PoseModel(nn.Module):
         return normalise_images(images, self.mean, self.std)
 
     def features(self, images: Tensor, groups: Groups | None = None) -> Tensor:
-        """Give the backbone's map (B, D, h, w); groups are needed only for experts."""
+        """Return the backbone's map (B, D, h, w); groups are needed only for experts."""
         if not self.expert_of:
             return self.backbone(images)
         return self.backbone(images, self._routes(groups or (), len(images)))
@@ -194,7 +194,7 @@ class PoseModel(nn.Module):
     def forward(
         self, images: Tensor | Sequence[Tensor], groups: Groups | Sequence[Groups]
     ) -> dict[str, Tensor]:
-        """Give every head's output on its own rows.
+        """Return every head's output on its own rows.
 
         Args:
             images: float (B, 3, h, w), normalised; or several such tensors, one per input size.
@@ -222,7 +222,7 @@ class PoseModel(nn.Module):
         return outputs
 
     def run_heads(self, features: Tensor, groups: Groups) -> dict[str, Tensor]:
-        """Give every head's output on its own rows of features (B, D, h, w); see `forward`."""
+        """Return every head's output on its own rows of features (B, D, h, w); see `forward`."""
         outputs: dict[str, Tensor] = {}
         for name, rows in groups:
             if name in outputs:
@@ -231,7 +231,7 @@ class PoseModel(nn.Module):
         return outputs
 
     def run_head(self, name: str, features: Tensor) -> Tensor:
-        """Give one head's output for features (n, D, h, w); without rows, an output without."""
+        """Return one head's output for features (n, D, h, w); without rows, an output without."""
         head = self.head(name)
         if len(features) == 0:
             one = features.new_zeros(1, *features.shape[1:])
@@ -281,6 +281,6 @@ def normalise_images(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def per_channel(values: Sequence[float]) -> Tensor:
-    """Give float32 (1, 3, 1, 1) for three numbers."""
+    """Return float32 (1, 3, 1, 1) for three numbers."""
     # stated device: a model may be built on the meta device, this stays real
     return torch.tensor(list(values), dtype=torch.float32, device="cpu").view(1, 3, 1, 1)

@@ -67,7 +67,7 @@ def fit_backbone(
     backbone: nn.Module,
     kernel: KernelFit = "pad",
 ) -> dict[str, Tensor]:
-    """Give the backbone's state from foreign tensors, and write down what became of each.
+    """Return the backbone's state from foreign tensors, and write down what became of each.
 
     Tensors of the backbone that nothing fills and that have a neutral start (last norm, relative
     position tables, a conv stem) are written down as fresh. A bare ViT's last norm belongs to its
@@ -170,7 +170,7 @@ class _Fitter:
         self.keep("pos_embed", resized, "resized", note=note)
 
     def _source_grid(self, count: int) -> tuple[int, int] | None:
-        """Give the grid of the source's position table: stated, 4:3 (ViTPose's own) or square."""
+        """Return the grid of the source's position table: stated, 4:3 (ViTPose's own) or square."""
         stated = input_size_of(self.foreign)
         if stated is not None:
             grid = self.backbone.map_size(stated)
@@ -233,6 +233,6 @@ class _Fitter:
 
 
 def count_blocks(tensors: Mapping[str, Tensor]) -> int:
-    """Give the number of transformer blocks that some tensors belong to."""
+    """Return the number of transformer blocks that some tensors belong to."""
     numbers = [int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")]
     return max(numbers, default=-1) + 1

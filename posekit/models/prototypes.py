@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from posekit.config.prototypes import PrototypeConfig
 from posekit.models.decoders.base import init_convolutions
 from posekit.models.decoders.heatmap import transposed_layers
-from posekit.prototype_config import PrototypeConfig
 
 _FLOOR = 1e-4
 
@@ -39,17 +39,17 @@ class PrototypeSpace(nn.Module):
         )
 
     def embedding(self, features: Tensor) -> Tensor:
-        """Give float32 unit vectors (B, width, H, W) for a backbone's map (B, D, h, w)."""
+        """Return float32 unit vectors (B, width, H, W) for a backbone's map (B, D, h, w)."""
         embedded = self.embed(features)
         with torch.autocast(features.device.type, enabled=False):
             return normalize(embedded.float(), dim=1)
 
     def of(self, head: str) -> Tensor:
-        """Give a head's prototypes: float32 unit vectors (K, M, width), without gradient."""
+        """Return a head's prototypes: float32 unit vectors (K, M, width), without gradient."""
         return normalize(self._stored(head).float(), dim=-1)
 
     def maps(self, embedded: Tensor, head: str) -> Tensor:
-        """Give a head's heatmaps by its prototypes.
+        """Return a head's heatmaps by its prototypes.
 
         Args:
             embedded: float32 (B, width, H, W), from `embedding`.
@@ -102,7 +102,7 @@ class EmbeddingHead(nn.Module):
         init_convolutions(self)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Give (B, width, H, W), not yet of unit length, for features (B, D, h, w)."""
+        """Return (B, width, H, W), not yet of unit length, for features (B, D, h, w)."""
         return self.final_layers(self.residual(self.deconv_layers(features)))
 
 

@@ -35,17 +35,17 @@ class Stem(nn.Module):
         self.num_patches = self.grid_size[0] * self.grid_size[1]
 
     def grid_for(self, img_size: tuple[int, int]) -> tuple[int, int]:
-        """Give the rows and columns of tokens for an image of (height, width) pixels."""
+        """Return the rows and columns of tokens for an image of (height, width) pixels."""
         reach = 2 * self.padding - self.patch_size[0]
         height, width = ((side + reach) // self.stride + 1 for side in img_size)
         return height, width
 
     def feat_ratio(self) -> int:
-        """Give the pixels between neighbouring tokens (asked by timm)."""
+        """Return the pixels between neighbouring tokens (asked by timm)."""
         return self.stride
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give tokens as a grid (B, gh, gw, D)."""
+        """Return tokens as a grid (B, gh, gw, D)."""
         return self.proj(images).permute(0, 2, 3, 1)
 
 

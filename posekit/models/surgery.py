@@ -52,7 +52,7 @@ def restore_model(
 
 
 def single_head(model: PoseModel, name: str) -> PoseModel:
-    """Give a plain model with one head; expert and adapters, if any, are folded in.
+    """Return a plain model with one head; expert and adapters, if any, are folded in.
 
     The output equals the joint model's up to rounding. Prototypes, which the head does not need,
     stay behind.
@@ -67,7 +67,7 @@ def single_head(model: PoseModel, name: str) -> PoseModel:
 
 
 def drop_heads(model: PoseModel, names: Iterable[str], keep_experts: bool = False) -> PoseModel:
-    """Give a model without some heads; experts that no head needs any more go with them.
+    """Return a model without some heads; experts that no head needs any more go with them.
 
     Args:
         model: the model.
@@ -98,7 +98,7 @@ def drop_heads(model: PoseModel, names: Iterable[str], keep_experts: bool = Fals
 
 
 def rename_head(model: PoseModel, old: str, new: str) -> PoseModel:
-    """Give a model whose head `old` is called `new`; its expert keeps its name."""
+    """Return a model whose head `old` is called `new`; its expert keeps its name."""
     _check_has(model, old)
     _check_new(model, new)
     names = {name: new if name == old else name for name in model.head_names}
@@ -115,7 +115,7 @@ def rename_head(model: PoseModel, old: str, new: str) -> PoseModel:
 def add_head(
     model: PoseModel, name: str, spec: HeadSpec, *, expert_of: str | None = None
 ) -> PoseModel:
-    """Give a model with one more, untrained head.
+    """Return a model with one more, untrained head.
 
     Args:
         model: the model; its weights are kept.
@@ -149,7 +149,7 @@ def add_head(
 
 
 def merge_models(first: PoseModel, second: PoseModel) -> PoseModel:
-    """Give one model with the heads (and experts) of two that share a backbone.
+    """Return one model with the heads (and experts) of two that share a backbone.
 
     Prototypes stay behind: those of two models are not of one space.
 
@@ -181,7 +181,7 @@ def merge_models(first: PoseModel, second: PoseModel) -> PoseModel:
 
 
 def without_prototypes(model: PoseModel) -> PoseModel:
-    """Give a model without keypoint prototypes and their embedding head; without any, the model."""
+    """Return the model without keypoint prototypes and their embedding head, if any."""
     if model.prototypes is None:
         return model
     heads = {name: model.head(name).spec for name in model.head_names}
@@ -189,7 +189,7 @@ def without_prototypes(model: PoseModel) -> PoseModel:
 
 
 def merge_adapters(model: PoseModel) -> PoseModel:
-    """Give a model whose low-rank adapters are added into the weights; without any, the model."""
+    """Return a model whose low-rank adapters are added into the weights; without any, the model."""
     layers = {name: m for name, m in model.named_modules() if isinstance(m, LoraLinear)}
     if not layers:
         return model
@@ -212,7 +212,7 @@ def _fold(state: State, expert: int) -> State:
 
 
 def _renumber(state: State, numbers: Mapping[int, int]) -> State:
-    """Give the experts other numbers; those without one are left out."""
+    """Return the experts other numbers; those without one are left out."""
     result: State = {}
     for key, tensor in state.items():
         match = _EXPERT.fullmatch(key)

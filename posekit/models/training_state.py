@@ -11,7 +11,7 @@ import torch
 
 from posekit.errors import CheckpointError
 from posekit.models.checkpoint_file import check_is_file
-from posekit.models.files import atomic_file
+from posekit.output import atomic_file
 
 _PLAIN = (type(None), bool, int, float, str, torch.Tensor)
 

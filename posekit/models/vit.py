@@ -74,7 +74,7 @@ class KnowledgeToken(nn.Module):
         nn.init.trunc_normal_(self.token, std=0.02)
 
     def forward(self) -> Tensor:
-        """Give (1, 1, D)."""
+        """Return (1, 1, D)."""
         return self.map(self.token)
 
 
@@ -111,14 +111,14 @@ class ViTBackbone(Backbone):
         self.num_layers = len(vit.blocks)
 
     def map_size(self, input_size: tuple[int, int]) -> tuple[int, int]:
-        """Give the (height, width) of the feature map for an input size."""
+        """Return the (height, width) of the feature map for an input size."""
         stem = self.vit.patch_embed
         if hasattr(stem, "grid_for"):
             return stem.grid_for(input_size)
         return stem.dynamic_feat_size(input_size)
 
     def layer_of(self, name: str) -> int:
-        """Give a parameter's layer for layer-wise decay: 0 stem, n + 1 block n, else last."""
+        """Return a parameter's layer for layer-wise decay: 0 stem, n + 1 block n, else last."""
         parts = name.split(".")
         if parts[1] == "blocks":
             return int(parts[2]) + 1
@@ -126,7 +126,7 @@ class ViTBackbone(Backbone):
         return 0 if parts[1] in stem else self.num_layers + 1
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Give tokens (B, P + gh*gw, D) with positions, P prefix tokens first, and (gh, gw)."""
+        """Return tokens (B, P + gh*gw, D) with positions, P prefix tokens first, and (gh, gw)."""
         grid = self.vit.patch_embed(images)
         size = (grid.shape[1], grid.shape[2])
         tokens = self.vit.norm_pre(self.vit.patch_drop(self.vit._pos_embed(grid)))
@@ -153,7 +153,7 @@ class ViTBackbone(Backbone):
     def forward(
         self, images: Tensor, routes: Routes | None = None, extra: Tensor | None = None
     ) -> Tensor:
-        """Give the feature map.
+        """Return the feature map.
 
         Args:
             images: float32 (B, 3, h, w), normalised.

@@ -10,8 +10,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from posekit.config.recipe import Recipe
 from posekit.data.batch import Batch
-from posekit.recipe import Recipe
 from posekit.training.events import StepLog
 from posekit.training.objective import Terms
 from posekit.training.utilisation import Work
@@ -51,7 +51,7 @@ class Clock:
             self._flops += self.work.of(batches)
 
     def log(self, step: int, total_steps: int, groups: Sequence[dict[str, Any]]) -> StepLog:
-        """Give the log since the last one and start over."""
+        """Return the log since the last one and start over."""
         elapsed = max(time.perf_counter() - self._since, 1e-9)
         step_s = elapsed / max(self._steps, 1)
         self._step_s = step_s if self._step_s is None else 0.7 * self._step_s + 0.3 * step_s

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from posekit.codecs.base import Codec
-from posekit.codecs.warp import Warp
 from posekit.data.batch import Group
 from posekit.errors import ConfigError, nearest
 from posekit.models import PoseModel
 from posekit.models.pose_model import PoseHead
 from posekit.training.losses import PointLoss
 from posekit.training.step import PartOutputs
+from posekit.warp import Warp
 
 NAME = "teacher"
 
@@ -145,7 +145,7 @@ class Distillation:
         """Do nothing."""
 
     def __call__(self, model: PoseModel, made: PartOutputs) -> dict[str, Tensor]:
-        """Give the summed losses of a part; see ExtraLoss."""
+        """Return the summed losses of a part; see ExtraLoss."""
         groups = [group for group in made.part.groups if group.head in self.matches and len(group)]
         taught = self._outputs(model, made.part.images, groups)
         totals: dict[str, Tensor] = {}
@@ -160,7 +160,7 @@ class Distillation:
     def _outputs(
         self, model: PoseModel, images: Tensor, groups: Sequence[Group]
     ) -> dict[str, Tensor]:
-        """Give head -> what the teacher's head says about the head's rows of uint8 images."""
+        """Return head -> what the teacher's head says about the head's rows of uint8 images."""
         found: dict[str, Tensor] = {}
         with torch.no_grad():
             for group in groups:
@@ -173,7 +173,7 @@ class Distillation:
         return found
 
     def _loss(self, model: PoseModel, group: Group, output: Tensor, taught: Tensor) -> Tensor:
-        """Give float32 (n, K), the loss of each keypoint times the teacher's certainty."""
+        """Return float32 (n, K), the loss of each keypoint times the teacher's certainty."""
         match = self.matches[group.head]
         loss, codec = self.losses[group.head], model.head(group.head).codec
         theirs = self.teacher.head(match.teacher).codec
@@ -190,7 +190,7 @@ class Distillation:
 
 
 def resize_crops(images: Tensor, warp: Warp, size: tuple[int, int], new_warp: Warp) -> Tensor:
-    """Give crops (B, 3, h, w) as another input size and warp would have cut them, bilinear.
+    """Return crops (B, 3, h, w) as another input size and warp would have cut them, bilinear.
 
     Both warps lay the box's upper left corner on pixel 0 and differ in scale only: sides are
     counted in pixels (plain) or in intervals between them (udp).

@@ -40,7 +40,7 @@ class GradientReport:
     cosine: dict[tuple[str, str], float]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain values for the log; numbers that are NaN become None."""
+        """Return plain values for the log; numbers that are NaN become None."""
         return {
             "layer": self.layer,
             "norm": {head: _plain(value) for head, value in self.norm.items()},
@@ -50,7 +50,7 @@ class GradientReport:
 
 
 def measured_parameters(model: PoseModel) -> tuple[int, list[nn.Parameter]]:
-    """Give the backbone's last layer that trains and its weights that all heads share.
+    """Return the backbone's last layer that trains and its weights that all heads share.
 
     Experts' weights are left out: no other head moves them, so that they tell of no conflict.
 
@@ -131,7 +131,7 @@ def _report(layer: int, gradients: Mapping[str, Tensor]) -> GradientReport:
 
 
 def _label_weight(module: LossModule, batches: Sequence[Batch]) -> dict[str, Tensor]:
-    """Give head -> sum of the weights of its points over the micro-batches."""
+    """Return head -> sum of the weights of its points over the micro-batches."""
     total: dict[str, Tensor] = {}
     for batch in batches:
         for head, weight in module.label_weight(batch).items():

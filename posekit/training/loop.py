@@ -15,10 +15,10 @@ from accelerate.utils import DistributedDataParallelKwargs
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from posekit.config.recipe import Recipe, recipe_from_dict
 from posekit.data.loader import Batch
 from posekit.errors import CheckpointError, ConfigError
 from posekit.models import PoseModel
-from posekit.recipe import Recipe, recipe_from_dict
 from posekit.training.clock import Clock
 from posekit.training.compiled import compile_parts
 from posekit.training.events import ErrorBook, HeadResult, Listener
@@ -61,7 +61,7 @@ class TrainingSet:
     extras: tuple[ExtraLoss, ...] = ()
 
     def objective(self, model: PoseModel, recipe: Recipe) -> tuple[Objective, LossScale]:
-        """Give what is to be minimised, and how its terms become one loss."""
+        """Return what is to be minimised, and how its terms become one loss."""
         scale = LossScale(
             recipe.training.loss_scale,
             {name: head.loss_weight for name, head in recipe.heads.items()},
@@ -86,7 +86,7 @@ class Material(Protocol):
         """See TrainingSet."""
 
     def objective(self, model: Any, recipe: Recipe) -> tuple[Objective, LossScale]:
-        """Give what is to be minimised, and how its terms become one loss."""
+        """Return what is to be minimised, and how its terms become one loss."""
 
 
 class Trainer:
@@ -204,7 +204,7 @@ class Trainer:
         return terms
 
     def state(self) -> dict[str, Any]:
-        """Give everything that `restore` needs to go on as if never interrupted."""
+        """Return everything that `restore` needs to go on as if never interrupted."""
         scaler = self.accelerator.scaler
         return {
             "step": self.step,
@@ -348,7 +348,7 @@ def _difference(old: Any, new: Any, path: str) -> str | None:
 
 
 def build_accelerator(precision: str) -> Accelerator:
-    """Give accelerate's device and precision handling; ConfigError for fp16 without a GPU."""
+    """Return accelerate's device and precision handling; ConfigError for fp16 without a GPU."""
     if precision == "fp16" and not torch.cuda.is_available():
         raise ConfigError("training.precision: fp16 needs a GPU; use bf16 or fp32 on the CPU")
     mixed = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[precision]

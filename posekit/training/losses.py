@@ -18,7 +18,7 @@ from torch import Tensor
 from posekit.codecs.base import Codec
 from posekit.codecs.integral import IntegralCodec
 from posekit.codecs.regression import RegressionCodec
-from posekit.config import Strict, validate
+from posekit.config.base import Strict, validate
 from posekit.errors import ConfigError, nearest
 from posekit.training.point_loss import PointLoss
 from posekit.training.regression_losses import (
@@ -84,7 +84,7 @@ class LossTerm:
 
 
 def build_loss(config: dict[str, Any], codec: Codec, where: str) -> PointLoss:
-    """Give the per-point loss that a head card's `loss` mapping describes.
+    """Return the per-point loss that a head card's `loss` mapping describes.
 
     Raises:
         ConfigError: unknown kind or key, or a loss that does not go with the codec's activation.
@@ -107,12 +107,12 @@ class MapLoss(PointLoss):
         self.function, self.scale = function, scale
 
     def forward(self, codec: Codec, output: Tensor, target: Tensor, points: Tensor) -> Tensor:
-        """Give float32 (B, K); see `PointLoss`."""
+        """Return float32 (B, K); see `PointLoss`."""
         return self.function(codec, output, target) * self.scale
 
 
 def mse(codec: Codec, output: Tensor, target: Tensor) -> Tensor:
-    """Give (B, K), the squared error of each keypoint's maps averaged over their pixels.
+    """Return (B, K), the squared error of each keypoint's maps averaged over their pixels.
 
     Source: ViTPose's JointsMSELoss without its mean over batch and keypoints, which is
     `LossTerm.total / LossTerm.points`.
@@ -123,7 +123,7 @@ def mse(codec: Codec, output: Tensor, target: Tensor) -> Tensor:
 
 
 def cross_entropy(codec: Codec, output: Tensor, target: Tensor) -> Tensor:
-    """Give (B, K), the cross-entropy between softmax(output) and target / sum(target).
+    """Return (B, K), the cross-entropy between softmax(output) and target / sum(target).
 
     A codec with several distributions a keypoint (SimCC) gets their mean. A target of sum 0
     costs nothing.
@@ -139,7 +139,7 @@ def cross_entropy(codec: Codec, output: Tensor, target: Tensor) -> Tensor:
 
 
 def kl(codec: Codec, output: Tensor, target: Tensor, beta: float) -> Tensor:
-    """Give (B, K), KL(softmax(beta target) || softmax(beta output)) of each vector.
+    """Return (B, K), KL(softmax(beta target) || softmax(beta output)) of each vector.
 
     The mean over bins is taken, and the sum over a keypoint's vectors.
 

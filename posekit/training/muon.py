@@ -74,7 +74,7 @@ class GroupedMuon(Muon):
 
 
 def _stacks(matrices: list[Tensor]) -> list[list[int]]:
-    """Give lists of numbers of matrices that are alike up to transposition, none too long."""
+    """Return lists of numbers of matrices that are alike up to transposition, none too long."""
     alike: dict[tuple[int, int], list[list[int]]] = {}
     for number, matrix in enumerate(matrices):
         low, high = sorted(matrix.shape)
@@ -86,7 +86,7 @@ def _stacks(matrices: list[Tensor]) -> list[list[int]]:
 
 
 def _orthogonalised(matrices: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
-    """Give the nearest orthogonal matrices (bfloat16) of matrices that are alike."""
+    """Return the nearest orthogonal matrices (bfloat16) of matrices that are alike."""
     tall = [matrix.shape[0] > matrix.shape[1] for matrix in matrices]
     wide = [m.mT if turned else m for m, turned in zip(matrices, tall, strict=True)]
     found = zeropower_via_newtonschulz(

@@ -30,19 +30,19 @@ class Objective(nn.Module):
 
     @abstractmethod
     def forward(self, batch: Batch) -> Terms:
-        """Give the terms of a micro-batch's loss."""
+        """Return the terms of a micro-batch's loss."""
 
     @abstractmethod
     def label_weight(self, batch: Batch) -> dict[str, Tensor]:
-        """Give head -> sum of the weights that `forward` would give, without the model."""
+        """Return head -> sum of the weights that `forward` would give, without the model."""
 
     def own_parameters(self) -> Iterator[nn.Parameter]:
-        """Give the trainable parameters that are not the model's."""
+        """Return the trainable parameters that are not the model's."""
         theirs = {id(parameter) for parameter in self.model.parameters()}
         return (p for p in self.parameters() if id(p) not in theirs and p.requires_grad)
 
     def own_state(self) -> dict[str, Tensor]:
-        """Give the tensors that are not the model's."""
+        """Return the tensors that are not the model's."""
         return {n: t for n, t in self.state_dict().items() if not n.startswith("model.")}
 
     def load_own_state(self, state: Mapping[str, Tensor]) -> None:

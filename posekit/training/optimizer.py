@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
+from posekit.config.recipe import Optimizer
 from posekit.models import PoseModel, parameter_groups
-from posekit.recipe import Optimizer
 from posekit.training.muon import GroupedMuon
 
 
 def build_optimizer(
     model: PoseModel, config: Optimizer, others: Iterable[torch.nn.Parameter] = ()
 ) -> torch.optim.Optimizer:
-    """Give the recipe's optimizer; its groups carry `lr_scale` for timm's schedulers.
+    """Return the recipe's optimizer; its groups carry `lr_scale` for timm's schedulers.
 
     Parameters of the loss (`others`) get the top layer's learning rate and no weight decay.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from posekit.model_config import Phase
+from posekit.config.model import Phase
 from posekit.models.freeze import freeze
 
 

@@ -20,7 +20,7 @@ class PointLoss(nn.Module):
 
     @abstractmethod
     def forward(self, codec: Codec, output: Tensor, target: Tensor, points: Tensor) -> Tensor:
-        """Give float32 (B, K), not yet weighted.
+        """Return float32 (B, K), not yet weighted.
 
         Args:
             codec: the head's codec.

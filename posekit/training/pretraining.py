@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from posekit.config.recipe import Recipe
 from posekit.data.batch import Batch
 from posekit.models.masked_autoencoder import MaskedAutoencoder
-from posekit.recipe import Recipe
 from posekit.training.loop import Batches
 from posekit.training.objective import Objective, Terms
 from posekit.training.step import ExtraLoss, LossScale
@@ -27,7 +27,7 @@ class MaskedObjective(Objective):
         self.model = model
 
     def forward(self, batch: Batch) -> Terms:
-        """Give head -> (sum over its hidden patches, their number)."""
+        """Return head -> (sum over its hidden patches, their number)."""
         terms: Terms = {}
         for part in batch.parts:
             errors, hidden = self.model(self.model.normalise(part.images))
@@ -38,7 +38,7 @@ class MaskedObjective(Objective):
         return terms
 
     def label_weight(self, batch: Batch) -> dict[str, Tensor]:
-        """Give head -> number of its hidden patches."""
+        """Return head -> number of its hidden patches."""
         weights = {}
         for part in batch.parts:
             count = self.model.hidden_count((part.images.shape[1], part.images.shape[2]))
@@ -59,7 +59,7 @@ class PretrainingSet:
     def objective(
         self, model: MaskedAutoencoder, recipe: Recipe
     ) -> tuple[MaskedObjective, LossScale]:
-        """Give the objective; every sample weighs the same, whatever its dataset and size."""
+        """Return the objective; every sample weighs the same, whatever its dataset and size."""
         heads = list(recipe.heads)
         scale = LossScale("share", dict.fromkeys(heads, 1.0), dict.fromkeys(heads, 1))
         return MaskedObjective(model), scale

@@ -11,11 +11,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from posekit.config.prototypes import PosebhConfig
 from posekit.data.batch import Group
 from posekit.models import PoseModel
 from posekit.models.pose_model import PoseHead
 from posekit.models.prototypes import PrototypeSpace
-from posekit.prototype_config import PosebhConfig
 from posekit.training.losses import PointLoss, mse
 from posekit.training.step import PartOutputs
 
@@ -80,7 +80,7 @@ class PrototypeLearning:
         self._moved = {}
 
     def __call__(self, model: PoseModel, made: PartOutputs) -> dict[str, Tensor]:
-        """Give the summed losses of a part; see ExtraLoss."""
+        """Return the summed losses of a part; see ExtraLoss."""
         embedded = self.space.embedding(made.features)
         totals: dict[str, Tensor] = {}
         for group in made.part.groups:
@@ -119,7 +119,7 @@ class PrototypeLearning:
         weights: Tensor,
         moves: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Give the weighted loss at keypoint pixels and the weighted loss of the maps, as means."""
+        """Return the weighted mean losses at keypoint pixels and of the maps."""
         config = self.config
         with torch.autocast(embedded.device.type, enabled=False):
             weighted = target * (weights > 0)[..., None, None]
@@ -136,7 +136,7 @@ class PrototypeLearning:
         return config.contrast * contrast + config.distance * distance, config.map_loss * shape
 
     def _agree(self, model: PoseModel, made: PartOutputs, embedded: Tensor, group: Group) -> Tensor:
-        """Give the loss of one head to its pseudo points on the other heads' samples, summed."""
+        """Return the loss of one head to its pseudo points on the other heads' samples, summed."""
         rows = torch.ones(len(made.features), dtype=torch.bool, device=made.features.device)
         rows[group.start : group.stop] = False
         if not rows.any():
@@ -154,7 +154,7 @@ class PrototypeLearning:
 
     @torch.no_grad()
     def pseudo_points(self, head: PoseHead, output: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Give points where a head and its prototypes agree.
+        """Return points where a head and its prototypes agree.
 
         Args:
             head: the head.
@@ -198,7 +198,7 @@ def keypoint_pixels(embedded: Tensor, target: Tensor, above: float, most: int) -
 
 
 def assign(cosines: Tensor, keypoint: Tensor, config: PosebhConfig) -> Tensor:
-    """Give the prototype (P,) of its keypoint that each pixel belongs to.
+    """Return the prototype (P,) of its keypoint that each pixel belongs to.
 
     Sinkhorn's iteration balances each keypoint's pixels over its prototypes, so that none is
     left without any; then each pixel takes the likeliest.
@@ -219,7 +219,7 @@ def assign(cosines: Tensor, keypoint: Tensor, config: PosebhConfig) -> Tensor:
 
 
 def pixel_losses(cosines: Tensor, keypoint: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Give cross-entropy over |cosines| and mean squared distance to the assigned prototype.
+    """Return cross-entropy over |cosines| and mean squared distance to the assigned prototype.
 
     Both are 0 without pixels.
     """
@@ -233,7 +233,7 @@ def pixel_losses(cosines: Tensor, keypoint: Tensor, chosen: Tensor) -> tuple[Ten
 
 
 def directions(pixels: Pixels, cosines: Tensor, chosen: Tensor) -> Tensor:
-    """Give for each prototype the sum of its pixels' vectors, weighted by the squared target.
+    """Return for each prototype the sum of its pixels' vectors, weighted by the squared target.
 
     Only pixels whose nearest prototype in the head is of their own keypoint count. A vector
     opposite to its prototype counts turned round.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from posekit.codecs.base import Codec
 from posekit.codecs.integral import IntegralCodec
-from posekit.config import Strict
+from posekit.config.base import Strict
 from posekit.training.point_loss import PointLoss
 
 Distance = Literal["smooth_l1", "l1", "mse"]
@@ -61,7 +61,7 @@ class L1Loss(PointLoss):
         self.config = config
 
     def forward(self, codec: Codec, output: Tensor, target: Tensor, points: Tensor) -> Tensor:
-        """Give float32 (B, K); see `PointLoss`."""
+        """Return float32 (B, K); see `PointLoss`."""
         error = output.float()[:, :, 0, :2] - target[:, :, 0, :2]
         return error.abs().mean(-1) * self.config.scale
 
@@ -80,7 +80,7 @@ class IntegralLoss(PointLoss):
         self.config = config
 
     def forward(self, codec: Codec, output: Tensor, target: Tensor, points: Tensor) -> Tensor:
-        """Give float32 (B, K); see `PointLoss`."""
+        """Return float32 (B, K); see `PointLoss`."""
         integral = cast(IntegralCodec, codec)
         sides = points.new_tensor(codec.input_size[::-1])
         found = integral.expectation(output) / sides
@@ -110,7 +110,7 @@ class RleLoss(PointLoss):
         self.flow = RealNvp()
 
     def forward(self, codec: Codec, output: Tensor, target: Tensor, points: Tensor) -> Tensor:
-        """Give float32 (B, K); see `PointLoss`."""
+        """Return float32 (B, K); see `PointLoss`."""
         numbers = codec.to_heatmap(output)[:, :, 0]
         goal = target[:, :, 0, :2]
         sigma = numbers[..., 2:]
@@ -138,7 +138,7 @@ class RealNvp(nn.Module):
                 nn.init.xavier_uniform_(part.weight, gain=0.01)
 
     def log_density(self, points: Tensor) -> Tensor:
-        """Give float32 (M,), the log-density at points (M, 2)."""
+        """Return float32 (M,), the log-density at points (M, 2)."""
         log_det = points.new_zeros(len(points))
         for number in reversed(range(len(self.scales))):
             kept = points.new_tensor([0.0, 1.0] if number % 2 == 0 else [1.0, 0.0])
@@ -169,7 +169,7 @@ def _distance(found: Tensor, goal: Tensor, kind: Distance) -> Tensor:
 
 
 def _js(logits: Tensor, target: Tensor) -> Tensor:
-    """Give the Jensen-Shannon divergence between softmax(logits) and target / sum(target)."""
+    """Return the Jensen-Shannon divergence between softmax(logits) and target / sum(target)."""
     tiny = torch.finfo(torch.float32).tiny
     log_ours = logits.log_softmax(-1)
     ours, theirs = log_ours.exp(), target / target.sum(-1, keepdim=True).clamp_min(tiny)

@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from posekit.catalog import load_dataset_card
+from posekit.config.cards import load_dataset_card
+from posekit.config.recipe import Recipe
 from posekit.errors import CheckpointError, ConfigError
 from posekit.models import PoseModel
 from posekit.models.checkpoint import save_checkpoint
 from posekit.models.training_state import load_training_state, save_training_state
-from posekit.recipe import Recipe
 from posekit.training.events import HeadResult, StepLog
 from posekit.training.gradients import GradientReport
 

@@ -8,14 +8,14 @@ from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from torch.optim import Optimizer
 
+from posekit.config.recipe import Recipe, Schedule
 from posekit.errors import ConfigError
-from posekit.recipe import Recipe, Schedule
 
 
 def build_scheduler(
     optimizer: Optimizer, schedule: Schedule, lr: float, total_steps: int, unit_steps: float
 ) -> Scheduler:
-    """Give timm's scheduler; call its `step_update(step)` before step number `step` (from 0).
+    """Return timm's scheduler; call its `step_update(step)` before step number `step` (from 0).
 
     Args:
         optimizer: its groups carry `lr_scale` for layer-wise decay.
@@ -44,7 +44,7 @@ def build_scheduler(
 
 
 def run_length(recipe: Recipe, instances: int, world_size: int = 1) -> tuple[int, float]:
-    """Give (optimizer steps of the run, optimizer steps of the unit of milestones).
+    """Return (optimizer steps of the run, optimizer steps of the unit of milestones).
 
     Args:
         instances: trainable instances of all heads together.

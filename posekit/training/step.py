@@ -47,7 +47,7 @@ class ExtraLoss(Protocol):
         """Hear the number of the optimizer step that comes."""
 
     def __call__(self, model: PoseModel, made: PartOutputs) -> dict[str, Tensor]:
-        """Give name -> float32 (), the loss summed over samples of a part, its weight included.
+        """Return name -> float32 (), the loss summed over samples of a part, its weight included.
 
         'HEAD.NAME' is divided by the head's samples in the whole step, '.NAME' by all samples.
         Runs inside the model's autocast; losses themselves belong in float32.
@@ -74,7 +74,7 @@ class LossModule(Objective):
         self.extras = tuple(extras)
 
     def forward(self, batch: Batch) -> Terms:
-        """Give the terms of a micro-batch's loss."""
+        """Return the terms of a micro-batch's loss."""
         terms: dict[str, tuple[Tensor, Tensor]] = {}
         for part in batch.parts:
             made = self._run(part)
@@ -97,7 +97,7 @@ class LossModule(Objective):
         return PartOutputs(part, images, features, self.model.run_heads(features, groups))
 
     def label_weight(self, batch: Batch) -> dict[str, Tensor]:
-        """Give head -> sum of the weights that `forward` would give, without the model."""
+        """Return head -> sum of the weights that `forward` would give, without the model."""
         weights = {}
         for part in batch.parts:
             for group in part.groups:
@@ -128,7 +128,7 @@ class LossScale:
     def factors(
         self, label_weight: Mapping[str, Tensor], rows: Mapping[str, float]
     ) -> dict[str, Tensor]:
-        """Give the factor of each term's sum.
+        """Return the factor of each term's sum.
 
         Args:
             label_weight: sum of the weights of each head over the whole step, all processes; of a
@@ -153,12 +153,12 @@ class LossScale:
 
 
 def groups_of(part: Part) -> list[tuple[str, slice]]:
-    """Give (head, rows) of each group, as PoseModel takes them."""
+    """Return (head, rows) of each group, as PoseModel takes them."""
     return [(group.head, slice(group.start, group.stop)) for group in part.groups]
 
 
 def rows_of(batches: Sequence[Batch]) -> dict[str, float]:
-    """Give head -> number of samples in the micro-batches of one step."""
+    """Return head -> number of samples in the micro-batches of one step."""
     rows: dict[str, float] = {}
     for batch in batches:
         for part in batch.parts:
@@ -240,7 +240,7 @@ def _labelled(group: Group) -> Tensor:
 
 
 def _complete(weights: Mapping[str, Tensor], terms: Terms) -> dict[str, Tensor]:
-    """Give every head of the micro-batch a weight: a head without any label gets its own 0."""
+    """Return every head of the micro-batch a weight: a head without any label gets its own 0."""
     return {head: weights.get(head, own) for head, (_, own) in terms.items()}
 
 

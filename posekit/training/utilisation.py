@@ -36,7 +36,7 @@ class Work:
     speed: float
 
     def of(self, batches: Sequence[Batch]) -> float:
-        """Give the operations of this process's micro-batches; cached maps cost no backbone."""
+        """Return the operations of this process's micro-batches; cached maps cost no backbone."""
         total = 0.0
         for batch in batches:
             for part in batch.parts:
@@ -74,7 +74,7 @@ def measure_work(model: Any, device: torch.device, precision: str) -> Work | Non
 
 @lru_cache(maxsize=8)
 def product_speed(device: str, precision: str) -> float:
-    """Give the operations a second of a matrix product, measured once a process.
+    """Return the operations a second of a matrix product, measured once a process.
 
     Args:
         device: 'cpu' or 'cuda'.

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from scipy.io import savemat
 
-from posekit.catalog import SplitCard
+from posekit.config.cards import SplitCard
 from posekit.schema import KeypointSchema, flip_pairs_from_names
 
 NAMES = ("nose", "left_eye", "right_eye", "tail_base")

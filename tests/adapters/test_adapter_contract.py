@@ -6,7 +6,7 @@ from format_writers import FORMATS, SCHEMA
 
 from posekit.adapters import EmptyImage, check_instance, get_adapter
 from posekit.adapters.registry import BUILT_IN
-from posekit.catalog import dataset_card_from_dict
+from posekit.config.cards import dataset_card_from_dict
 from posekit.errors import ConfigError, DatasetError
 
 

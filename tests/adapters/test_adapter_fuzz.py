@@ -28,7 +28,7 @@ from posekit.adapters import check_instance, get_adapter
 from posekit.adapters.blocks import NotInBlocks
 from posekit.adapters.detections import read_detections
 from posekit.adapters.registry import get_block_adapter
-from posekit.catalog import SplitCard
+from posekit.config.cards import SplitCard
 from posekit.errors import DatasetError
 
 EXAMPLES = int(os.environ.get("POSEKIT_FUZZ_EXAMPLES", "60"))

@@ -9,7 +9,7 @@ from format_writers import FORMATS, SCHEMA
 from test_adapter_contract import card_of
 
 from posekit.adapters import get_adapter, known_adapters, registry
-from posekit.catalog import SplitCard
+from posekit.config.cards import SplitCard
 from posekit.errors import ConfigError, DatasetError
 
 OWN = """

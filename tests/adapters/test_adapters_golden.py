@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from posekit.adapters import EmptyImage, get_adapter
-from posekit.catalog import SplitCard, load_dataset_card
+from posekit.config.cards import SplitCard, load_dataset_card
 
 pytestmark = pytest.mark.shared
 

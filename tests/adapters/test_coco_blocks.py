@@ -14,7 +14,7 @@ from posekit.adapters import EmptyImage, get_adapter
 from posekit.adapters.blocks import NotInBlocks
 from posekit.adapters.coco_json import read, read_blocks
 from posekit.adapters.registry import get_block_adapter
-from posekit.catalog import SplitCard, load_dataset_card
+from posekit.config.cards import SplitCard, load_dataset_card
 from posekit.data.index import build_index
 from posekit.errors import DatasetError
 

@@ -8,7 +8,7 @@ from format_writers import NAMES, SCHEMA, coco_data
 
 from posekit.adapters import EmptyImage
 from posekit.adapters.coco_json import read
-from posekit.catalog import SplitCard
+from posekit.config.cards import SplitCard
 from posekit.errors import ConfigError, DatasetError
 from posekit.schema import KeypointSchema
 

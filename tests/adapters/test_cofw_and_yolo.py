@@ -11,7 +11,7 @@ from format_writers import IMAGES, SCHEMA, TRUTH, YOLO_YAML, write_cofw, write_y
 from posekit.adapters import EmptyImage, cofw_mat, yolo_pose
 from posekit.adapters.detections import read_detections
 from posekit.adapters.image_size import image_size
-from posekit.catalog import SplitCard
+from posekit.config.cards import SplitCard
 from posekit.errors import DatasetError
 
 

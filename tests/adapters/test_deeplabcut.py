@@ -18,7 +18,7 @@ from format_writers import (
 from posekit.adapters import EmptyImage
 from posekit.adapters.deeplabcut import read
 from posekit.adapters.pandas_hdf import parse_names
-from posekit.catalog import SplitCard
+from posekit.config.cards import SplitCard
 from posekit.errors import DatasetError
 
 FILE = "CollectedData_me.csv"

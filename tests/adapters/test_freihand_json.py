@@ -7,7 +7,7 @@ import pytest
 from format_writers import CAMERA, SCHEMA, write_freihand
 
 from posekit.adapters.freihand_json import read
-from posekit.catalog import load_dataset_card
+from posekit.config.cards import load_dataset_card
 from posekit.errors import DatasetError
 
 

@@ -8,7 +8,7 @@ from format_writers import NAMES, SCHEMA, TRUTH, triples
 
 from posekit.adapters import EmptyImage
 from posekit.adapters.coco_json import read
-from posekit.catalog import SplitCard
+from posekit.config.cards import SplitCard
 from posekit.errors import DatasetError
 
 

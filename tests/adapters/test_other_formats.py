@@ -33,7 +33,7 @@ from posekit.adapters import (
     pts_folder,
     wflw_txt,
 )
-from posekit.catalog import SplitCard
+from posekit.config.cards import SplitCard
 from posekit.errors import ConfigError, DatasetError
 
 

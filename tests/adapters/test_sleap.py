@@ -9,7 +9,7 @@ from format_writers import NAMES, SCHEMA, TRUTH
 
 from posekit.adapters import EmptyImage
 from posekit.adapters.sleap import read, write_frames
-from posekit.catalog import SplitCard
+from posekit.config.cards import SplitCard
 from posekit.errors import ConfigError, DatasetError
 
 SPLIT = SplitCard(name="all", annotations="labels.slp", images="frames")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from posekit.catalog import available, load_head_card
 from posekit.codecs import build_codec, codec_kinds
+from posekit.config.cards import available, load_head_card
 from posekit.training.losses import build_loss
 from posekit.training.point_loss import PointLoss
 

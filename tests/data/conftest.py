@@ -9,7 +9,7 @@ import pytest
 from toy_data import make_card, make_instance, paint, write_image
 
 from posekit.adapters.base import Instance
-from posekit.catalog import DatasetCard
+from posekit.config.cards import DatasetCard
 from posekit.data.index import PoseIndex, build_index
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from posekit.augmentation import NO_AUGMENTATION, AugmentationConfig
+from posekit.config.augmentation import NO_AUGMENTATION, AugmentationConfig
 from posekit.data.augment import (
     Geometry,
     KeyedDraws,

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from toy_data import make_instance, paint, write_image
 
-from posekit.augmentation import AugmentationConfig
+from posekit.config.augmentation import AugmentationConfig
+from posekit.config.recipe import Sampling
 from posekit.data.augment import KeyedDraws
 from posekit.data.crop_store import CropStore, open_store
 from posekit.data.crops import HeadData, draw_samples, image_to_crop
@@ -17,7 +18,6 @@ from posekit.data.loader import MixedLoader
 from posekit.data.neighbourhood import Reach, neighbourhoods
 from posekit.data.sampler import MixedSampler, Source
 from posekit.errors import DatasetError, PosekitError
-from posekit.recipe import Sampling
 
 WILD = AugmentationConfig(
     rotation=180, rotation_draw="uniform", shift_once=False, half_body_labelled=4

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from toy_data import make_instance
 
-from posekit.augmentation import AugmentationConfig
-from posekit.codecs.warp import crop_matrices, crop_size_for, warp_image
+from posekit.config.augmentation import AugmentationConfig
 from posekit.data.augment import Geometry, KeyedDraws, Pixels
 from posekit.data.crops import (
     HeadData,
@@ -21,6 +20,7 @@ from posekit.data.crops import (
     points_in_crops,
 )
 from posekit.data.images import read_image
+from posekit.warp import crop_matrices, crop_size_for, warp_image
 
 SIZE = (64, 48)
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from toy_data import make_instance
 
-from posekit.codecs.warp import crop_matrices, inverse_crop_matrices, transform_points
 from posekit.data.crops import crop_exact
 from posekit.data.eval_loader import DetectedBoxes, EvalLoader
 from posekit.data.images import read_image
 from posekit.errors import DatasetError
+from posekit.warp import crop_matrices, inverse_crop_matrices, transform_points
 
 SIZE = (64, 48)
 

@@ -14,13 +14,13 @@ import torch
 from test_index import inflate
 from toy_data import make_instance, paint
 
-from posekit.augmentation import NO_AUGMENTATION, AugmentationConfig
+from posekit.config.augmentation import NO_AUGMENTATION, AugmentationConfig
+from posekit.config.recipe import Sampling
 from posekit.data.batch import Batch
 from posekit.data.images import read_image
 from posekit.data.loader import HeadData, MixedLoader, _Steps
 from posekit.data.sampler import MixedSampler, Source
 from posekit.errors import ConfigError, DatasetError
-from posekit.recipe import Sampling
 
 BRIGHT = AugmentationConfig(brightness=0.3, erase=0.3)
 

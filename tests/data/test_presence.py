@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from posekit.catalog import dataset_card_from_dict, load_dataset_card
+from posekit.config.cards import dataset_card_from_dict, load_dataset_card
 from posekit.data.presence import presence, presence_words
 
 KEYPOINTS = [4.0, 5, 2, 6, 7, 2]
@@ -99,7 +99,7 @@ COCO_COPIES = {"aic", "wflw", "300w", "cofw"}
 @pytest.mark.parametrize("folder", SAMPLES)
 def test_every_sample_folder_reads_with_its_labelled_instances(folder, shared_data):
     from posekit.adapters import EmptyImage, get_adapter  # noqa: PLC0415
-    from posekit.catalog import SplitCard  # noqa: PLC0415
+    from posekit.config.cards import SplitCard  # noqa: PLC0415
 
     name, file, count = SAMPLES[folder]
     card = load_dataset_card(name)

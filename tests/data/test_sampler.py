@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from posekit.config.recipe import Sampling
 from posekit.data.sampler import MixedSampler, Quotas, Source, shares
 from posekit.errors import ConfigError
-from posekit.recipe import Sampling
 
 WEIGHTS = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=10)
 EQUAL = Sampling(strategy="equal")

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from posekit.adapters.base import Instance
-from posekit.catalog import DatasetCard, dataset_card_from_dict
+from posekit.config.cards import DatasetCard, dataset_card_from_dict
 
 KEYPOINTS = ["nose", "left_hand", "right_hand", "left_foot", "right_foot"]
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from posekit.adapters.registry import BUILT_IN
-from posekit.catalog import available, card_folders, load_dataset_card
+from posekit.config.cards import available, card_folders, load_dataset_card
 from posekit.evaluation.protocol import Protocol
 from posekit.evaluation.registry import EVALUATORS, protocol_of
 from posekit.schema import KeypointSchema

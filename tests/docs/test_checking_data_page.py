@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from doc_blocks import run_page
 
-from posekit.data.synthetic import PracticeSizes, write_practice_data
+from posekit.practice import PracticeSizes, write_practice_data
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

@@ -10,10 +10,10 @@ import torch
 import yaml
 from doc_blocks import run_page
 
+from posekit.config.recipe import load_recipe
 from posekit.engine.setup import read_heads
 from posekit.models import build_model
 from posekit.models.foreign_export import export_official
-from posekit.recipe import load_recipe
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0))

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from posekit import engine
-from posekit.engine.alone import alone_recipe
+from posekit.config.recipe import recipe_from_dict
+from posekit.engine.single_heads import alone_recipe
 from posekit.errors import CheckpointError, ConfigError
 from posekit.models import load_model
 from posekit.models.knowledge import load_token
-from posekit.recipe import recipe_from_dict
 from posekit.training.events import Silent
 
 

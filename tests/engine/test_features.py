@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from posekit import engine
+from posekit.config.recipe import recipe_from_dict
 from posekit.engine.train import _prepare
 from posekit.errors import ConfigError, PosekitError
-from posekit.recipe import recipe_from_dict
 from posekit.training.events import Silent
 from posekit.training.step import LossModule, LossScale, run_step
 
@@ -137,7 +137,7 @@ def test_a_cache_that_was_stopped_goes_on_where_it_was(cached, monkeypatch, tmp_
     ],
 )
 def test_another_cache_is_made_for_whatever_changes_the_features(cached, change):
-    from posekit.config import merge  # noqa: PLC0415
+    from posekit.config.base import merge  # noqa: PLC0415
 
     recipe = cached()
     first = _folders(recipe)

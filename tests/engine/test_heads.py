@@ -8,12 +8,12 @@ from typer.testing import CliRunner
 
 from posekit import engine
 from posekit.cli import app
+from posekit.config.recipe import recipe_from_dict
 from posekit.engine import heads
 from posekit.engine.describe import describe
 from posekit.engine.evaluate import recipe_of
 from posekit.errors import ConfigError
 from posekit.models import load_model, read_description
-from posekit.recipe import recipe_from_dict
 
 runner = CliRunner()
 

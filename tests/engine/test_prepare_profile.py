@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from posekit import engine
 from posekit.cli.base import app
+from posekit.config.recipe import Recipe, recipe_from_dict
 from posekit.engine.profile import PARTS, advise, limit_of
-from posekit.recipe import Recipe, recipe_from_dict
 
 
 @pytest.fixture

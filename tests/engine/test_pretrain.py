@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from posekit import engine
+from posekit.config.recipe import recipe_from_dict
 from posekit.errors import ConfigError
 from posekit.models import load_checkpoint
-from posekit.recipe import recipe_from_dict
 from posekit.training.events import Silent
 from posekit.training.step import keyed_randomness
 
@@ -125,7 +125,7 @@ def test_the_command_says_how_to_go_on(make, tmp_path):
 
 
 def test_the_published_recipe_has_maes_constants():
-    from posekit.recipe import load_recipe  # noqa: PLC0415
+    from posekit.config.recipe import load_recipe  # noqa: PLC0415
 
     recipe = load_recipe("mae_base_coco")
     total = recipe.training.batch_total

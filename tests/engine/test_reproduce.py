@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from posekit import engine
 from posekit.cli import app
+from posekit.config.recipe import Recipe, load_recipe
 from posekit.engine.reproduce import needed_files
 from posekit.engine.setup import read_heads
 from posekit.errors import ConfigError, PredictionError
-from posekit.recipe import Recipe, load_recipe
 
 
 def _publishing(recipe: Recipe, **entries) -> Recipe:

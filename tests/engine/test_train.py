@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from posekit import engine
-from posekit.engine.alone import alone_recipe
+from posekit import output as model_files
+from posekit.config.recipe import recipe_from_dict
 from posekit.engine.setup import build_run_model, read_heads
+from posekit.engine.single_heads import alone_recipe
 from posekit.errors import CheckpointError, ConfigError, DatasetError, PosekitError
-from posekit.models import files as model_files
 from posekit.models import load_model
-from posekit.recipe import recipe_from_dict
 from posekit.training.events import Silent
 from posekit.training.run_folder import RunFolder
 

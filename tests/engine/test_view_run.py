@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from posekit import cli
-from posekit.catalog import load_dataset_card
+from posekit.config.cards import load_dataset_card
 from posekit.data.index import build_index
+from posekit.diagnosis.error_types import KINDS, error_types
 from posekit.engine.view import read_answers, view
 from posekit.errors import ConfigError, PosekitError, PredictionError
-from posekit.evaluation.error_types import KINDS, error_types
-from posekit.evaluation.prediction_file import read_predictions
+from posekit.poses.read import read_predictions
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import eval_helpers as helpers
 import numpy as np
 import pytest
 
-from posekit.catalog import available, dataset_card_from_dict, load_dataset_card
+from posekit.config.cards import available, dataset_card_from_dict, load_dataset_card
 from posekit.errors import ConfigError
 from posekit.evaluation.base import Scores
 from posekit.evaluation.registry import EVALUATORS, evaluate, get_evaluator, protocol_of

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from posekit.catalog import load_dataset_card
+from posekit.config.cards import load_dataset_card
 from posekit.data.index import build_index
 from posekit.evaluation.score import score_file
 

@@ -9,7 +9,7 @@ import eval_helpers as helpers
 import numpy as np
 import pytest
 
-from posekit.catalog import load_dataset_card
+from posekit.config.cards import load_dataset_card
 from posekit.data.index import build_index
 from posekit.errors import ConfigError, DatasetError, PredictionError
 from posekit.evaluation.base import Predictions

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from posekit.catalog import available, load_dataset_card
+from posekit.config.cards import available, load_dataset_card
 from posekit.evaluation.base import Scores
 from posekit.evaluation.registry import EVALUATORS
 

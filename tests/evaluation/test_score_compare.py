@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from posekit.adapters.base import EmptyImage, Instance
-from posekit.catalog import dataset_card_from_dict
+from posekit.config.cards import dataset_card_from_dict
 from posekit.data.index import build_index
 from posekit.errors import ConfigError, PosekitError
 from posekit.evaluation.base import Scores

@@ -13,8 +13,8 @@ import pytest
 import torch
 from inference_helpers import BACKBONE, SCHEMA_A, SCHEMA_B, head
 
-from posekit.catalog import BoxCard
 from posekit.codecs import crop_matrices, crop_size_for, inverse_crop_matrices
+from posekit.config.cards import BoxCard
 from posekit.errors import CheckpointError, PosekitError, PredictionError
 from posekit.inference import parity as parity_module
 from posekit.inference.export import export, read_samples

@@ -11,10 +11,10 @@ import pytest
 from inference_helpers import SCHEMA_A, head
 
 from posekit.errors import PredictionError
-from posekit.inference.boxes_file import BoxFile
 from posekit.inference.files import find_inputs, predict_files
 from posekit.inference.predictor import Predictor
 from posekit.inference.video import Look, VideoInfo, VideoReader, VideoSink
+from posekit.poses.boxes import BoxFile
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import torch
 from inference_helpers import SCHEMA_A, SCHEMA_B, head
 from PIL import Image
 
-from posekit.catalog import BoxCard
 from posekit.codecs import crop_matrices, crop_size_for, inverse_crop_matrices, warp_image
+from posekit.config.cards import BoxCard
 from posekit.errors import CheckpointError, PosekitError, PredictionError
 from posekit.inference import HeadPoses, Predictor, load
 from posekit.models import save_checkpoint

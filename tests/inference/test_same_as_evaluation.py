@@ -8,7 +8,7 @@ import pytest
 from inference_helpers import SCHEMA_A, head
 
 from posekit.adapters.base import Instance
-from posekit.catalog import dataset_card_from_dict
+from posekit.config.cards import dataset_card_from_dict
 from posekit.data.index import build_index
 from posekit.evaluation.registry import protocol_of
 from posekit.evaluation.runner import predict_split

@@ -6,8 +6,8 @@ import pytest
 import torch
 from timm.layers import Attention
 
+from posekit.config.model import BackboneConfig
 from posekit.errors import ConfigError
-from posekit.model_config import BackboneConfig
 from posekit.models.attention import WindowAttention
 from posekit.models.backbone import build_backbone
 from posekit.models.costs import backbone_macs

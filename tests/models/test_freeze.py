@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from posekit.config.model import FreezeConfig
 from posekit.errors import ConfigError
-from posekit.model_config import FreezeConfig
 from posekit.models import build_model, load_into, load_model, save_checkpoint
 from posekit.models.freeze import freeze, thaw
 from posekit.models.surgery import merge_adapters

@@ -7,8 +7,9 @@ import pytest
 import torch
 from scipy.special import erf
 
+from posekit.config.model import BackboneConfig
+from posekit.config.transfer import PretrainingConfig
 from posekit.errors import CheckpointError, ConfigError
-from posekit.model_config import BackboneConfig
 from posekit.models import build_model, load_into, load_model, save_checkpoint
 from posekit.models.masked_autoencoder import (
     build_masked_autoencoder,
@@ -17,7 +18,6 @@ from posekit.models.masked_autoencoder import (
     sine_positions,
 )
 from posekit.models.pretrained import load_pretrained
-from posekit.transfer_config import PretrainingConfig
 
 SMALL = {"name": "vit", "embed_dim": 16, "depth": 2, "num_heads": 2, "patch_size": 8}
 DECODER = PretrainingConfig(decoder_width=12, decoder_depth=1, decoder_heads=2)

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
 from posekit.codecs.heatmap import GaussianCodec
+from posekit.config.recipe import Sampling
 from posekit.data.batch import Batch, Group, Part
 from posekit.data.sampler import MixedSampler, Source
 from posekit.models import HeadSpec, PoseModel, build_model
 from posekit.models.experts import ExpertMlp
-from posekit.recipe import Sampling
 from posekit.schema import KeypointSchema
 from posekit.training.compiled import compile_parts
 from posekit.training.losses import build_loss

@@ -10,10 +10,10 @@ import torch
 from tiny import tiny_recipe
 
 from posekit import engine
+from posekit.config.model import FreezeConfig, Phase
+from posekit.config.recipe import recipe_from_dict
 from posekit.engine.train import _prepare
 from posekit.errors import ConfigError
-from posekit.model_config import FreezeConfig, Phase
-from posekit.recipe import recipe_from_dict
 from posekit.training.events import Silent
 from posekit.training.gradients import (
     check_measurable,

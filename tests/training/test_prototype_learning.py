@@ -11,11 +11,11 @@ import torch
 from torch.nn.functional import normalize
 
 from posekit import engine
+from posekit.config.prototypes import PosebhConfig
+from posekit.config.recipe import recipe_from_dict
 from posekit.engine.train import _prepare
 from posekit.errors import ConfigError
 from posekit.models import load_model
-from posekit.prototype_config import PosebhConfig
-from posekit.recipe import recipe_from_dict
 from posekit.training.events import Silent
 from posekit.training.prototypes import (
     Pixels,

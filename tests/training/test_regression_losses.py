@@ -153,7 +153,7 @@ def test_a_loss_that_does_not_go_with_its_codec_is_named(codec, loss, words):
 @pytest.mark.parametrize("head", ["simcc_ce", "simcc_kl", "integral", "regression", "rle"])
 def test_a_run_with_such_a_head_trains_evaluates_and_resumes(tiny, head):
     from posekit import engine  # noqa: PLC0415
-    from posekit.recipe import recipe_from_dict  # noqa: PLC0415
+    from posekit.config.recipe import recipe_from_dict  # noqa: PLC0415
 
     data = tiny("run", ema_decay=0.9).model_dump(mode="json")
     extra = {"decoder": {"channels": 8, "layers": 1}} if head == "integral" else {}

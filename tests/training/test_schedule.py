@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from posekit.recipe import Schedule
+from posekit.config.recipe import Schedule
 from posekit.training.schedule import build_scheduler
 
 

@@ -21,7 +21,7 @@ def card_text(
     links: list[tuple[str, str]],
     form: str,
 ) -> str:
-    """Give a dataset's card as YAML."""
+    """Return a dataset's card as YAML."""
     protocol = "{normalisers: {PCK: box_long_side}, thresholds: [0.1, 0.05, 0.2]}"
     lines = [
         f"# Made by `posekit datasets new` from a {form}. Edit freely; posekit reads no comments.",
@@ -55,7 +55,7 @@ def card_text(
 
 
 def recipe_text(name: str, card: Path, found: Found) -> str:
-    """Give a recipe that trains on the card, upon the shipped recipe `own_dataset`."""
+    """Return a recipe that trains on the card, upon the shipped recipe `own_dataset`."""
     held_out = next((split for split in ("val", "test") if split in found.splits), None)
     lines = [
         f"# Trains on {_plain(name)}: posekit train THIS_FILE --plan, then without --plan.",
@@ -89,6 +89,6 @@ def _listed(key: str, entries: list[str]) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Give a text as a YAML scalar, quoted where it must be."""
+    """Return a text as a YAML scalar, quoted where it must be."""
     dumped: str = yaml.safe_dump(text, allow_unicode=True, width=10_000)
     return dumped.removesuffix("...\n").strip()

@@ -51,18 +51,18 @@ class Found:
 
 
 def split_of(name: str) -> str | None:
-    """Give 'train', 'val' or 'test' if a file or folder's name has a word for it."""
+    """Return 'train', 'val' or 'test' if a file or folder's name has a word for it."""
     found = _SPLIT.findall(re.sub(r"\d+", "_", PurePosixPath(name).stem))
     return _CANONICAL[found[-1].lower()] if found else None
 
 
 def without_split(name: str) -> str:
-    """Give a name with its words for splits and its digits taken out: what siblings share."""
+    """Return a name with its words for splits and its digits taken out: what siblings share."""
     return _SPLIT.sub("*", re.sub(r"\d+", "_", name))
 
 
 def folders_below(top: Path, depth: int = 3) -> Iterator[Path]:
-    """Give a folder and those below it, nearest first, at most 5000."""
+    """Return a folder and those below it, nearest first, at most 5000."""
     level, count = [top], 0
     for _ in range(depth + 1):
         deeper: list[Path] = []
@@ -81,7 +81,7 @@ def folders_below(top: Path, depth: int = 3) -> Iterator[Path]:
 
 
 def files_below(top: Path, suffixes: set[str], depth: int = 3) -> list[Path]:
-    """Give the files with these endings in a folder and below, nearest folders first."""
+    """Return the files with these endings in a folder and below, nearest folders first."""
     found: list[Path] = []
     for folder in folders_below(top, depth):
         found += sorted(f for f in folder.iterdir() if f.suffix.lower() in suffixes and f.is_file())
@@ -130,11 +130,11 @@ def find_images(names: Sequence[str], beside: Path, top: Path, hint: str) -> Ima
 
 
 def common_root(paths: Iterable[Path]) -> Path:
-    """Give the deepest folder that holds all paths."""
+    """Return the deepest folder that holds all paths."""
     return Path(os.path.commonpath([str(path.absolute()) for path in paths]))
 
 
 def relative(path: Path, root: Path) -> str:
-    """Give a path below (or beside) a root with forward slashes; '' for the root itself."""
+    """Return a path below (or beside) a root with forward slashes; '' for the root itself."""
     text = Path(os.path.relpath(path.absolute(), root.absolute())).as_posix()
     return "" if text == "." else text

@@ -195,7 +195,7 @@ def _describe(peeks: list[_Peek], path: Path) -> Found:
 
 
 def _category(peek: _Peek) -> tuple[dict[str, Any] | None, list[str]]:
-    """Give the category of most poses, and a sentence if others have other keypoints."""
+    """Return the category of most poses, and a sentence if others have other keypoints."""
     known = {c.get("id"): c for c in peek.categories if isinstance(c, dict)}
     ranked = [known[i] for i, _ in peek.of_category.most_common() if i in known]
     named = [c for c in ranked if c.get("keypoints")]
@@ -266,7 +266,7 @@ def _is_box(value: Any) -> bool:
 
 
 def _flat(records: Iterable[dict[str, Any]], count: int) -> np.ndarray:
-    """Give keypoints as float (N, count, 3), zeros where a record has another number of them."""
+    """Return keypoints as float (N, count, 3), zeros where a record has another number of them."""
     rows = []
     for record in records:
         try:

@@ -170,7 +170,7 @@ def _config_skeleton(config: Path, names: list[str]) -> list[tuple[int, int]]:
 
 
 def _table(file: Path) -> tuple[list[str], list[list[str]], str]:
-    """Give the header, the first rows and the delimiter of a text table."""
+    """Return the header, the first rows and the delimiter of a text table."""
     with file.open("rb") as stream:
         first = stream.readline(1 << 16).decode("utf-8", "replace")
     delimiter = max(",;\t", key=first.count)

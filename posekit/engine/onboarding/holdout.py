@@ -75,7 +75,7 @@ def _by_groups(groups: Counter[str], by: str, what: str) -> HoldOut:
 
 
 def _is_one_video(images: Sequence[str]) -> bool:
-    """Tell whether all images are of one name but for a number, with a word or hardly a gap."""
+    """Return whether all images are of one name but for a number, with a word or hardly a gap."""
     stems = {group_of(image, "stem") for image in images}
     if len(stems) != 1:
         return False

@@ -35,7 +35,7 @@ class Mirror:
 
 
 def mean_shape(points: np.ndarray, labelled: np.ndarray) -> np.ndarray | None:
-    """Give the mean of poses after moving, turning and scaling each onto it.
+    """Return the mean of poses after moving, turning and scaling each onto it.
 
     Args:
         points: float (N, K, 2).

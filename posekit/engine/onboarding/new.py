@@ -13,7 +13,7 @@ from posekit.adapters.base import Instance
 from posekit.adapters.files import require_file
 from posekit.adapters.names import squash
 from posekit.adapters.registry import get_adapter
-from posekit.catalog import DatasetCard, available, dataset_card_from_dict, load_dataset_card
+from posekit.config.cards import DatasetCard, available, dataset_card_from_dict, load_dataset_card
 from posekit.engine.onboarding.card_text import card_text, recipe_text
 from posekit.engine.onboarding.found import Found
 from posekit.engine.onboarding.from_coco import find_coco
@@ -66,7 +66,7 @@ class NewDataset:
     next_commands: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything as plain values."""
+        """Return everything as plain values."""
         return {
             key: str(value) if isinstance(value, Path) else value
             for key, value in vars(self).items()
@@ -269,7 +269,7 @@ def _pairs(
 
 
 def _set_renames(found: Found, sides: NamedSides) -> None:
-    """Tell the adapter which names of the file became which keypoints, where it cannot see it."""
+    """Record which names of the file became which keypoints, where the adapter cannot see it."""
     odd = {
         raw: name
         for raw, name in zip(found.names, sides.names, strict=True)
@@ -281,7 +281,7 @@ def _set_renames(found: Found, sides: NamedSides) -> None:
 
 
 def _card(name: str, found: Found, sides: NamedSides) -> DatasetCard:
-    """Give a card to read the files by; flip pairs as they declare them, since they may check."""
+    """Return a card to read the files by; flip pairs as they declare them, since they may check."""
     pairs = [] if found.flip_pairs is None else found.flip_pairs
     named = [[sides.names[a], sides.names[b]] for a, b in pairs]
     data = {

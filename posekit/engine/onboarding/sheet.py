@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from posekit.catalog import DatasetCard
+from posekit.config.cards import DatasetCard
 from posekit.data.cache_folder import default_cache
 from posekit.data.images import read_image
 from posekit.data.index import build_index

@@ -88,7 +88,7 @@ def _partner(
 
 
 def _readings(name: str) -> Iterator[tuple[str, str, int]]:
-    """Give every way to read a side out of a name: side, the name without it, how sure."""
+    """Return every way to read a side out of a name: side, the name without it, how sure."""
     # lower_snake brings a side letter at either end to the front as a word.
     apart = re.sub(r"^([LR])(?=[A-Z][a-z])", r"\1_", name)
     words = [word for word in lower_snake(apart).split("_") if word]
@@ -122,7 +122,7 @@ def _final_name(raw: str, position: int, side: tuple[str, str] | None) -> str:
 
 
 def _unique(names: list[str]) -> tuple[str, ...]:
-    """Give names that repeat a number, so that every one stands once."""
+    """Return names that repeat a number, so that every one stands once."""
     seen: set[str] = set()
     result = []
     for name in names:

@@ -6,7 +6,7 @@ from abc import abstractmethod
 
 from torch import nn
 
-from posekit.config import Strict
+from posekit.config.base import Strict
 from posekit.errors import ConfigError
 
 Size = tuple[int, int]
@@ -17,7 +17,7 @@ class DecoderConfig(Strict):
 
     @abstractmethod
     def build(self, in_channels: int, out_channels: int, size: Size, target: Size) -> nn.Module:
-        """Give the decoder for a map of `size` whose output must have the size `target`."""
+        """Return the decoder for a map of `size` whose output must have the size `target`."""
 
 
 def init_convolutions(module: nn.Module, std: float = 0.001) -> None:

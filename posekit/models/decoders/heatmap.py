@@ -29,7 +29,7 @@ class ClassicConfig(DecoderConfig):
     norm: Literal["batch", "layer"] = "batch"
 
     def build(self, in_channels: int, out_channels: int, size: Size, target: Size) -> nn.Module:
-        """Give a ClassicDecoder."""
+        """Return a ClassicDecoder."""
         widths = self.channels
         if isinstance(widths, int):
             widths = (widths,) * self.layers
@@ -43,7 +43,7 @@ def transposed_layers(
     channels: Sequence[int],
     norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
 ) -> list[nn.Module]:
-    """Give transposed 4x4 convolutions that double the map, each with a norm and ReLU."""
+    """Return transposed 4x4 convolutions that double the map, each with a norm and ReLU."""
     layers: list[nn.Module] = []
     for width in channels:
         layers += [
@@ -78,7 +78,7 @@ class ClassicDecoder(nn.Module):
         init_convolutions(self)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Give (B, C, H, W) for features (B, D, h, w)."""
+        """Return (B, C, H, W) for features (B, D, h, w)."""
         return self.final_layer(self.deconv_layers(features))
 
 
@@ -89,7 +89,7 @@ class SimpleConfig(DecoderConfig):
     kernel: int = Field(3, ge=1)
 
     def build(self, in_channels: int, out_channels: int, size: Size, target: Size) -> nn.Module:
-        """Give a SimpleDecoder."""
+        """Return a SimpleDecoder."""
         if self.kernel % 2 == 0:
             raise ConfigError(f"simple decoder: kernel is {self.kernel}, expected an odd number")
         check_size("simple", size, target, self.upsample, f"upsample: {self.upsample:g}")
@@ -110,7 +110,7 @@ class SimpleDecoder(nn.Module):
         init_convolutions(self)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Give (B, C, H, W) for features (B, D, h, w)."""
+        """Return (B, C, H, W) for features (B, D, h, w)."""
         features = torch.relu(features)
         if self.upsample != 1:
             features = nn.functional.interpolate(
@@ -125,7 +125,7 @@ class ShuffleConfig(DecoderConfig):
     upsample: int = Field(4, ge=1)
 
     def build(self, in_channels: int, out_channels: int, size: Size, target: Size) -> nn.Module:
-        """Give one 1x1 convolution whose channels are laid out as finer pixels.
+        """Return one 1x1 convolution whose channels are laid out as finer pixels.
 
         Source: the smallest decoder that ViTPose+ reports.
         """

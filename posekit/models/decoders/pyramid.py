@@ -24,7 +24,7 @@ class PyramidConfig(DecoderConfig):
     convs: int = Field(2, ge=0)
 
     def build(self, in_channels: int, out_channels: int, size: Size, target: Size) -> nn.Module:
-        """Give a PyramidDecoder."""
+        """Return a PyramidDecoder."""
         factor = target[0] // size[0]
         if factor not in (1, 2, 4):
             raise ConfigError(
@@ -74,7 +74,7 @@ class PyramidDecoder(nn.Module):
         nn.init.zeros_(self.final_layer.bias)  # type: ignore[arg-type]
 
     def forward(self, features: Tensor) -> Tensor:
-        """Give (B, C, H, W) for features (B, D, h, w)."""
+        """Return (B, C, H, W) for features (B, D, h, w)."""
         fused = self.levels[0](features)
         for level in list(self.levels)[1:]:
             fused = fused + nn.functional.interpolate(
@@ -84,7 +84,7 @@ class PyramidDecoder(nn.Module):
 
 
 def _level(in_channels: int, channels: int, doublings: int) -> nn.Sequential:
-    """Give a level that is enlarged `doublings` times, or pooled if that is negative."""
+    """Return a level that is enlarged `doublings` times, or pooled if that is negative."""
     layers: list[nn.Module] = []
     width = in_channels
     for step in range(doublings):

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from posekit.config import validate
+from posekit.config.base import validate
 from posekit.errors import ConfigError, nearest
 from posekit.models.decoders.base import DecoderConfig, Size
 from posekit.models.decoders.heatmap import ClassicConfig, ShuffleConfig, SimpleConfig

@@ -19,7 +19,7 @@ class SimccConfig(DecoderConfig):
     kernel: int = Field(1, ge=1)
 
     def build(self, in_channels: int, out_channels: int, size: Size, target: Size) -> nn.Module:
-        """Give a SimccDecoder."""
+        """Return a SimccDecoder."""
         if target[0] != 1:
             raise ConfigError(
                 f"the simcc decoder gives vectors, but the codec expects maps of "
@@ -47,7 +47,7 @@ class SimccDecoder(nn.Module):
         nn.init.zeros_(self.vectors.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Give (B, C, 1, L) for features (B, D, h, w)."""
+        """Return (B, C, 1, L) for features (B, D, h, w)."""
         maps = self.final_layer(features)
         return self.vectors(maps.flatten(2))[:, :, None, :]
 
@@ -56,7 +56,7 @@ class RegressionConfig(DecoderConfig):
     """Settings of the regression decoder."""
 
     def build(self, in_channels: int, out_channels: int, size: Size, target: Size) -> nn.Module:
-        """Give a RegressionDecoder."""
+        """Return a RegressionDecoder."""
         if target[0] != 1 or target[1] > 8:
             raise ConfigError(
                 f"the regression decoder gives a few numbers a keypoint, but the codec expects "
@@ -79,5 +79,5 @@ class RegressionDecoder(nn.Module):
         nn.init.zeros_(self.numbers.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Give (B, C, 1, n) for features (B, D, h, w)."""
+        """Return (B, C, 1, n) for features (B, D, h, w)."""
         return self.numbers(features.mean((2, 3))).unflatten(1, self.shape)

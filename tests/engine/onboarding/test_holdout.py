@@ -4,7 +4,7 @@ import pytest
 
 from posekit.adapters.base import Instance
 from posekit.adapters.subset import Subset, select
-from posekit.catalog import SplitCard
+from posekit.config.cards import SplitCard
 from posekit.engine.onboarding.holdout import hold_out
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from posekit.adapters import get_adapter
 from posekit.adapters.base import Instance
-from posekit.catalog import load_dataset_card
+from posekit.config.cards import load_dataset_card
 from posekit.engine.onboarding.mirror import find_mirror, mean_shape
 
 SHAPE = np.array([[0, 9], [-3, 7], [3, 7], [-5, 2], [5, 2], [0, -8], [-2, -4], [2, -4]], float)

@@ -9,10 +9,10 @@ import pytest
 
 from posekit.adapters.base import Instance
 from posekit.adapters.registry import get_adapter
-from posekit.catalog import load_dataset_card
+from posekit.config.cards import load_dataset_card
+from posekit.config.recipe import load_recipe
 from posekit.engine.onboarding import discover, new_dataset, write_template
 from posekit.errors import ConfigError, DatasetError
-from posekit.recipe import load_recipe
 
 NAMES = ["nose", "L_Eye", "R_Eye", "TailBase"]
 OURS = ("nose", "left_eye", "right_eye", "tail_base")

@@ -1,0 +1,1 @@
+"""Typed settings: YAML with good errors, cards, recipes and their parts."""

@@ -1,0 +1,148 @@
+"""Evaluate heads away from home: on another dataset, or every head on every dataset of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from posekit.config.cards import DatasetCard, load_dataset_card
+from posekit.data.index import PoseIndex, build_index
+from posekit.diagnosis.diagnose import diagnose
+from posekit.engine.evaluate import RunEvaluator, head_result, load_any, recipe_of
+from posekit.engine.processes import join_processes, own_rank
+from posekit.engine.setup import read_heads
+from posekit.errors import CheckpointError, ConfigError, nearest
+from posekit.evaluation.cross import TransferMatrix, cross_evaluate
+from posekit.evaluation.registry import protocol_of
+from posekit.evaluation.runner import evaluate_model, write_results
+from posekit.models import PoseModel
+from posekit.training.events import HeadResult
+
+
+def evaluate_elsewhere(
+    model: str | Path,
+    dataset: str,
+    split: str,
+    root: str | Path | None = None,
+    *,
+    only: Sequence[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    device: str | None = None,
+) -> dict[str, HeadResult] | TransferMatrix:
+    """Evaluate heads of a model on a dataset that they need not have been trained on.
+
+    Heads with the dataset's very keypoints are scored by its official protocol. If there is none,
+    the heads that share keypoints with it are scored over those by PCK@0.1 of the box's long side.
+
+    Args:
+        model: a run's folder or a model file.
+        dataset: name or path of the dataset's card; split: which split.
+        root: the dataset's folder; the one below the recipe's data_root if left out.
+        only: names of heads; all by default.
+        settings: protocol settings.
+        out: folder for metrics.json, tables and predictions of officially scored heads, or for
+            transfer.json and transfer.png; nothing is written if left out.
+        device: where to compute; a GPU if there is one.
+
+    Returns:
+        head -> numbers by the official protocol, or the transfer matrix.
+
+    Raises:
+        ConfigError, DatasetError, CheckpointError, PredictionError: as the parts do.
+    """
+    rank, processes = join_processes()
+    net = load_any(model, device)
+    card = load_dataset_card(dataset)
+    index = build_index(card, root if root is not None else _home(Path(model), card), split)
+    names = list(only) if only else list(net.head_names)
+    for name in names:
+        if name not in net.head_names:
+            raise ConfigError(
+                f"no head named '{name}'{nearest(name, net.head_names)} "
+                f"(heads: {', '.join(net.head_names)})"
+            )
+    fitting = [n for n in names if net.head(n).schema.keypoints == index.schema.keypoints]
+    if not fitting:
+        matrix = cross_evaluate(net, {index.name: index}, heads=names)
+        if out is not None and not rank:
+            matrix.write(Path(out))
+        return matrix
+    return {
+        name: _evaluate_one(
+            net, name, index, settings, None if rank or out is None else Path(out), processes > 1
+        )
+        for name in fitting
+    }
+
+
+def transfer_matrix(
+    run: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    datasets: Sequence[tuple[str, str]] = (),
+    only: Sequence[str] | None = None,
+    out: str | Path | None = None,
+    device: str | None = None,
+) -> TransferMatrix:
+    """Evaluate heads of a run on several datasets, over the keypoints that they share with each.
+
+    Args:
+        run: a run's folder or a model file.
+        overrides: settings of the recipe (such as data_root).
+        datasets: (card, split), each in its folder below the recipe's data_root; the evaluation
+            splits of the run if left out.
+        only: names of heads; all by default.
+        out: folder for transfer.json and transfer.png; the run's if left out.
+        device: where to compute; a GPU if there is one.
+
+    Raises:
+        ConfigError, DatasetError, CheckpointError: as the parts do.
+    """
+    path = Path(run)
+    recipe = recipe_of(path, overrides)
+    if datasets:
+        indices = {}
+        for name, split in datasets:
+            card = load_dataset_card(name)
+            root = Path(recipe.data_root).expanduser() / card.folder
+            indices[f"{card.name}/{split}"] = build_index(card, root, split)
+    else:
+        evaluator = RunEvaluator(recipe, read_heads(recipe))
+        indices = {name: evaluator.index(name) for name in evaluator.heads}
+    matrix = cross_evaluate(load_any(run, device), indices, heads=only)
+    if not own_rank():
+        matrix.write(Path(out) if out is not None else path if path.is_dir() else path.parent)
+    return matrix
+
+
+def _evaluate_one(
+    model: PoseModel,
+    head: str,
+    index: PoseIndex,
+    settings: Mapping[str, Any] | None,
+    out: Path | None,
+    distributed: bool,
+) -> HeadResult:
+    scores, predictions = evaluate_model(
+        model, head, index, settings=settings, distributed=distributed
+    )
+    protocol = protocol_of(index.card, settings)
+    found = diagnose(index.columns, predictions, index.schema, protocol, scores).findings
+    if out is not None:
+        extra = {"findings": [vars(finding) for finding in found]}
+        write_results(out / head, scores, predictions, index, extra=extra)
+    texts = tuple(f"{finding.name}: {finding.text}" for finding in found)
+    return dataclasses.replace(head_result(scores), findings=texts)
+
+
+def _home(model: Path, card: DatasetCard) -> Path:
+    """Return the dataset's folder below the data_root that the model was trained from."""
+    try:
+        return Path(recipe_of(model).data_root).expanduser() / card.folder
+    except CheckpointError:
+        raise ConfigError(
+            f"{model} does not tell where its data lay; give the dataset's folder (root)"
+        ) from None

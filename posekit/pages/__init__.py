@@ -1,0 +1,1 @@
+"""Every HTML page: report, comparison, dataset check and viewer."""

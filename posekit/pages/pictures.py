@@ -1,0 +1,160 @@
+"""Pictures of a head's best and worst predictions, the truth beside each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from posekit.data.columns import InstanceColumns
+from posekit.data.images import read_image
+from posekit.data.index import PoseIndex
+from posekit.drawing import (
+    TRUTH,
+    PoseStyle,
+    beside,
+    contact_sheet,
+    crop_view,
+    draw_errors,
+    draw_label,
+    draw_poses,
+    stroke_width,
+)
+from posekit.errors import DatasetError, PosekitError
+from posekit.evaluation.base import Predictions
+
+_PANEL = 250
+_CONTEXT = 1.35
+_COLUMNS = 3
+
+
+def instance_errors(
+    truth: InstanceColumns, predictions: Predictions
+) -> tuple[np.ndarray, np.ndarray]:
+    """Measure how far each prediction is from the annotation whose box it was made in.
+
+    Returns:
+        int64 (N,): the row of the truth with the same image and instance id, -1 if there is none;
+        float64 (N,): mean distance over the labelled keypoints, as a fraction of the box's long
+        side; NaN without a row, a box or a labelled keypoint.
+    """
+    known = {
+        key: row
+        for row, key in enumerate(_keys(truth.image_id[truth.image_index], truth.instance_id))
+    }
+    wanted = _keys(predictions.image_id, predictions.instance_id)
+    rows = np.array([known.get(key, -1) for key in wanted], dtype=np.int64)
+    labelled = (np.asarray(truth.visibility)[rows] > 0) & (rows >= 0)[:, None]
+    distance = np.linalg.norm(predictions.keypoints - np.asarray(truth.keypoints)[rows], axis=2)
+    long_side = np.asarray(truth.box_xywh)[rows][:, 2:].max(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(labelled, distance, 0).sum(axis=1) / labelled.sum(axis=1)
+        errors = mean / np.where(long_side > 0, long_side, np.nan)
+    return rows, errors
+
+
+def write_best_worst(
+    folder: str | Path, index: PoseIndex, predictions: Predictions, count: int = 12
+) -> dict[str, Path]:
+    """Write best.png and worst.png: contact sheets of the best and the worst predictions.
+
+    Only instances with at least half as many labelled keypoints as is usual in this split are
+    chosen, so that one lucky keypoint does not make a best prediction. Images that cannot be read
+    are passed over. Cost: reads 2 `count` images.
+
+    Args:
+        folder: where the files go; made if it is not there.
+        index: the split that was evaluated.
+        predictions: in pixels of the images, any order; those without an annotation of the same
+            image and instance id (detections) are left out.
+        count: how many instances a sheet holds at most.
+
+    Returns:
+        "best" and "worst" -> the files written; empty if there was nothing to show.
+
+    Raises:
+        PosekitError: a sheet cannot be written.
+    """
+    rows, errors = instance_errors(index.columns, predictions)
+    labelled = np.where(rows >= 0, index.columns.num_labelled[rows], 0)
+    usual = float(np.median(labelled[labelled > 0])) if (labelled > 0).any() else 0.0
+    chosen = np.flatnonzero(np.isfinite(errors) & (labelled >= 0.5 * usual))
+    order = chosen[np.argsort(errors[chosen], kind="stable")]
+    count = min(count, -(-len(order) // 2)) if len(order) > 1 else count
+    written: dict[str, Path] = {}
+    for kind, sequence in (("best", order), ("worst", order[::-1])):
+        tiles: list[np.ndarray] = []
+        captions: list[str] = []
+        for i in sequence:
+            if len(tiles) == count:
+                break
+            tile = _tile(index, predictions, int(i), int(rows[i]))
+            if tile is not None:
+                tiles.append(tile)
+                captions.append(f"{errors[i]:.3f}  {index.image_file(int(rows[i])).name}")
+        if tiles:
+            title = (
+                f"{index.card.name}: {kind} {len(tiles)} of {len(order)}. Truth | prediction. "
+                "Number: mean error / long side of the box"
+            )
+            sheet = contact_sheet(
+                tiles, -(-len(tiles) // -(-len(tiles) // _COLUMNS)), captions, title
+            )
+            written[kind] = _write(Path(folder) / f"{kind}.png", sheet)
+    return written
+
+
+def _tile(index: PoseIndex, predictions: Predictions, i: int, row: int) -> np.ndarray | None:
+    """Return truth and prediction of labelled keypoints side by side; None without an image."""
+    columns, schema = index.columns, index.schema
+    declared = columns.image_size[columns.image_index[row]]
+    try:
+        image = read_image(index.image_file(row), (int(declared[0]), int(declared[1])))
+    except DatasetError:
+        return None
+    true, visibility = columns.keypoints[row], columns.visibility[row]
+    points, scores = predictions.keypoints[i], predictions.scores[i]
+    seen = true[visibility > 0]
+    box = columns.box_xywh[row]
+    low = np.minimum(box[:2], seen.min(axis=0))
+    high = np.maximum(box[:2] + box[2:], seen.max(axis=0))
+    side = _CONTEXT * float((high - low).max())
+    view, matrix = crop_view(image, (low + high) / 2, side, _PANEL)
+    true_view = true @ matrix[:, :2].T + matrix[:, 2]
+    points_view = points @ matrix[:, :2].T + matrix[:, 2]
+    width = stroke_width(true_view[visibility > 0])
+    plain = PoseStyle(width=width)
+    truth_panel = draw_poses(view, true_view, schema, visibility=visibility, style=plain)
+    scored = np.where(visibility > 0, 2, 0)  # what is not labelled counts neither way
+    panel = draw_errors(view, points_view, true_view, visibility)
+    rings = PoseStyle(colour=TRUTH, ring=True, links=False, width=width)
+    panel = draw_poses(panel, true_view, schema, visibility=visibility, style=rings)
+    panel = draw_poses(
+        panel, points_view, schema, scores=_relative(scores), visibility=scored, style=plain
+    )
+    return beside(draw_label(truth_panel, "truth", (4, 4)), panel)
+
+
+def _relative(scores: np.ndarray) -> np.ndarray:
+    """Scale scores so that the surest keypoint is fully opaque; heads differ in their range."""
+    top = float(np.nanmax(scores, initial=0.0))
+    return scores / top if top > 0 else np.ones_like(scores)
+
+
+def _write(file: Path, sheet: np.ndarray) -> Path:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_name(f".{file.name}")
+        _, data = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+        draft.write_bytes(data.tobytes())
+        draft.replace(file)
+    except OSError as error:
+        raise PosekitError(f"{file}: the pictures cannot be written ({error.strerror})") from None
+    return file
+
+
+def _keys(images: np.ndarray, instances: np.ndarray) -> Iterator[tuple[Any, Any]]:
+    return zip(np.asarray(images).tolist(), np.asarray(instances).tolist(), strict=True)

@@ -1,0 +1,297 @@
+"""One offline page of a dataset or of predictions: sort, filter, click through."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from posekit.data.images import read_image
+from posekit.data.index import PoseIndex
+from posekit.drawing import crop_view, keypoint_colours, link_colours
+from posekit.errors import DatasetError, PosekitError
+from posekit.inference.images import load_image
+from posekit.poses.table import Poses
+from posekit.schema import KeypointSchema
+
+MISSED = "no prediction"
+_KEYS = (
+    "Keys: / finds; arrows, Home and End move between pictures, Enter opens one; in it left and "
+    "right step, Esc closes; T and P show or hide truth and prediction."
+)
+_SIZE = 320
+_CONTEXT = 1.3
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Predictions to show beside the truth.
+
+    Attributes:
+        rows: int64 (N,), rows of the index.
+        keypoints: (N, K, 2) in pixels of the images.
+        scores: (N, K).
+        kinds: (N, K) text, each keypoint's type of error; '' where it is not labelled.
+    """
+
+    rows: np.ndarray
+    keypoints: np.ndarray
+    scores: np.ndarray
+    kinds: np.ndarray
+
+
+def write_view(
+    file: str | Path,
+    index: PoseIndex,
+    answers: Answers | None = None,
+    *,
+    limit: int = 600,
+) -> Path:
+    """Write one HTML page that shows a split's instances, with predictions if there are any.
+
+    The page needs no network and no other file. Instances can be sorted by error, score, size or
+    labels, filtered by name, keypoint, size and type of error, and stepped through with mouse or
+    keyboard. Errors are in long sides of the box.
+
+    Args:
+        file: the page to write.
+        index: the split.
+        answers: predictions; the worst `limit` are shown, after labelled instances that have none.
+            Left out, the labelled instances are shown, evenly spread over the split.
+        limit: how many instances the page holds at most (about 20 kB each).
+
+    Raises:
+        PosekitError: nothing to show, no image can be read, or the page cannot be written.
+    """
+    items = list(_items(index, answers, limit))
+    if not items:
+        raise PosekitError(f"{index.name}: no instance of it can be shown")
+    title = f"{index.card.title or index.card.name}, {index.split}"
+    return _write_page(Path(file), title, index.schema, items)
+
+
+def write_poses_view(
+    file: str | Path, poses: Iterable[Poses], title: str, *, limit: int = 600
+) -> Path:
+    """Write one HTML page of predictions without truth; see `write_view`.
+
+    Args:
+        file: the page to write.
+        poses: predictions of one schema; their images are read from where their names say.
+        title: the page's title.
+        limit: how many instances the page holds at most.
+
+    Raises:
+        PosekitError: nothing to show, or the page cannot be written.
+    """
+    items: list[dict[str, Any]] = []
+    schema: KeypointSchema | None = None
+    for found in poses:
+        schema = schema or found.schema
+        for name, part in found.by_image():
+            if len(part) and len(items) < limit and Path(name).is_file():
+                pixels = load_image(name).pixels
+                items += [_pose_item(part, i, pixels, Path(name).name) for i in range(len(part))]
+    if schema is None or not items:
+        raise PosekitError(f"{title}: no instance can be shown; are the images where they were?")
+    return _write_page(Path(file), title, schema, items[:limit])
+
+
+def _items(index: PoseIndex, answers: Answers | None, limit: int) -> Iterator[dict[str, Any]]:
+    """Return the instances to show, image by image so that each is read once."""
+    columns = index.columns
+    if answers is None:
+        rows = np.flatnonzero(columns.num_labelled > 0)
+        if len(rows) > limit:
+            rows = rows[np.linspace(0, len(rows) - 1, limit).astype(int)]
+        places = np.full(len(rows), -1)
+    else:
+        rows, places = _worst(index, answers, limit)
+        missed = np.setdiff1d(np.flatnonzero(columns.num_labelled > 0), answers.rows)[:limit]
+        rows = np.concatenate([missed, rows])[:limit]
+        places = np.concatenate([np.full(len(missed), -1), places])[:limit]
+    order = np.argsort(columns.image_index[rows], kind="stable")
+    last: tuple[int, np.ndarray | None] = (-1, None)
+    for row, place in zip(rows[order].tolist(), places[order].tolist(), strict=True):
+        number = int(columns.image_index[row])
+        if last[0] != number:
+            height, width = columns.image_size[number].tolist()
+            try:
+                last = (number, read_image(index.image_file_at(number), (height, width)))
+            except DatasetError:
+                last = (number, None)
+        if last[1] is not None:
+            yield _item(index, row, last[1], answers, place)
+
+
+def _worst(index: PoseIndex, answers: Answers, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    columns, rows = index.columns, np.asarray(answers.rows)
+    labelled = columns.visibility[rows] > 0
+    distance = np.linalg.norm(answers.keypoints - columns.keypoints[rows], axis=2)
+    side = np.maximum(np.nan_to_num(columns.box_xywh[rows, 2:]).max(axis=1), 1.0)
+    mean = np.where(labelled, distance, 0).sum(axis=1) / np.maximum(labelled.sum(axis=1), 1) / side
+    keep = np.flatnonzero(labelled.any(axis=1))
+    places = keep[np.argsort(-mean[keep], kind="stable")][:limit]
+    return rows[places], places
+
+
+def _item(
+    index: PoseIndex, row: int, image: np.ndarray, answers: Answers | None, place: int
+) -> dict[str, Any]:
+    columns = index.columns
+    truth, flags = np.asarray(columns.keypoints[row], float), np.asarray(columns.visibility[row])
+    box = np.asarray(columns.box_xywh[row], dtype=float)
+    item, matrix, side = _picture_item(image, truth[flags > 0], box)
+    item |= {"n": index.image_file(row).name, "id": _id(columns.instance_id[row])}
+    item["t"] = _view_points(truth, flags, matrix)
+    if answers is None:
+        return item
+    if place < 0:
+        item["k"] = [MISSED if flag > 0 else None for flag in flags.tolist()]
+        return item
+    points = np.asarray(answers.keypoints[place], float)
+    long_side = float(box[2:].max()) if np.isfinite(box).all() and box[2:].max() > 0 else side
+    distance = np.linalg.norm(points - truth, axis=1) / long_side
+    item["p"] = _view_points(points, np.round(answers.scores[place], 3), matrix)
+    item["s"] = round(float(np.mean(answers.scores[place])), 3)
+    item["e"] = [
+        round(float(d), 4) if flag > 0 else None
+        for d, flag in zip(distance, flags.tolist(), strict=True)
+    ]
+    item["k"] = [str(kind) or None for kind in answers.kinds[place]]
+    item["err"] = round(float(distance[flags > 0].mean()), 4)
+    return item
+
+
+def _pose_item(poses: Poses, i: int, image: np.ndarray, name: str) -> dict[str, Any]:
+    points = poses.keypoints[i]
+    item, matrix, _ = _picture_item(image, points[:0], poses.box_xywh[i])
+    item |= {"n": name, "id": str(i), "s": round(float(poses.instance_scores[i]), 3)}
+    item["t"] = [[0.0, 0.0, 0]] * len(points)
+    item["p"] = _view_points(points, np.round(poses.scores[i], 3), matrix)
+    return item
+
+
+def _picture_item(
+    image: np.ndarray, points: np.ndarray, box: np.ndarray
+) -> tuple[dict[str, Any], np.ndarray, float]:
+    """Return an item with its picture, the matrix from the image to it, and the instance's size."""
+    corners = [box[:2], box[:2] + box[2:]] if np.isfinite(box).all() else []
+    reach = np.concatenate([points, np.reshape(corners, (-1, 2))])
+    low, high = reach.min(axis=0), reach.max(axis=0)
+    side = float(max((high - low).max(), 1.0))
+    view, matrix = crop_view(image, (low + high) / 2, _CONTEXT * side, _SIZE)
+    _, encoded = cv2.imencode(
+        ".jpg", cv2.cvtColor(view, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82]
+    )
+    source = base64.b64encode(np.asarray(encoded).tobytes()).decode("ascii")
+    item: dict[str, Any] = {"src": f"data:image/jpeg;base64,{source}", "side": round(side, 1)}
+    return item | {"err": None}, matrix, side
+
+
+def _view_points(points: np.ndarray, third: np.ndarray, matrix: np.ndarray) -> list[list[float]]:
+    placed = points @ matrix[:, :2].T + matrix[:, 2]
+    return [
+        [round(float(x), 1), round(float(y), 1), third[k].item()] for k, (x, y) in enumerate(placed)
+    ]
+
+
+def _write_page(
+    target: Path, title: str, schema: KeypointSchema, items: list[dict[str, Any]]
+) -> Path:
+    has_truth = any(flag for item in items for *_, flag in item["t"])
+    links = [
+        [int(a), int(b), _hex(colour)]
+        for (a, b), colour in zip(schema.skeleton_indices, link_colours(schema), strict=True)
+    ]
+    data = {
+        "size": _SIZE,
+        "truth": has_truth,
+        "keypoints": list(schema.keypoints),
+        "colours": [_hex(colour) for colour in keypoint_colours(schema)],
+        "links": links,
+        "items": items,
+    }
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(_page(title, data), encoding="utf-8")
+        draft.replace(target)
+    except OSError as error:
+        raise PosekitError(f"{target}: cannot be written ({error.strerror})") from None
+    return target
+
+
+def _page(title: str, data: dict[str, Any]) -> str:
+    folder = resources.files("posekit.pages")
+    style = folder.joinpath("view.css").read_text("utf-8")
+    script = folder.joinpath("view.js").read_text("utf-8")
+    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)} - posekit view</title><style>{style}</style></head><body>\n"
+        f'<header><h1>{escape(title)}<small id="count" role="status"></small></h1>'
+        f'<form id="controls">{_controls(data)}</form></header>\n'
+        '<main><div id="grid"></div><p id="none" hidden>Nothing fits these filters.</p>'
+        '<button id="more" hidden>Show more</button>'
+        f'<p id="keys">{_KEYS}</p></main>\n'
+        '<dialog id="dialog" aria-label="One instance"><div class="big" id="big"></div></dialog>\n'
+        f'<script type="application/json" id="data">{text}</script>\n<script>{script}</script>\n'
+        "</body></html>\n"
+    )
+
+
+def _controls(data: dict[str, Any]) -> str:
+    """Return the fields that make sense for what the page shows."""
+    has_predictions = any("p" in item for item in data["items"])
+    has_errors = has_predictions and data["truth"]
+    sorts = {"": "as in the dataset", "large": "largest", "small": "smallest"}
+    if data["truth"]:
+        sorts["labelled"] = "most labelled"
+    if has_predictions:
+        sorts = {"unsure": "least sure first", "sure": "surest first", **sorts}
+    if has_errors:
+        sorts = {"worst": "worst first", "best": "best first", **sorts}
+    controls = '<label>Find<input id="find" type="search" placeholder="name or id"></label>'
+    controls += _select("sort", "Sort", sorts)
+    if has_predictions:
+        names = {"": "all (mean)", **{str(k): name for k, name in enumerate(data["keypoints"])}}
+        controls += _select("keypoint", "Keypoint", names)
+    if has_errors:
+        kinds = dict.fromkeys(kind for item in data["items"] for kind in item["k"] if kind)
+        controls += _select("type", "Type of error", {"": "any", **{k: k for k in sorted(kinds)}})
+        controls += (
+            '<label>Error at least<input id="least" type="number" min="0" step="0.01" value="0">'
+            "</label>"
+        )
+    shows = {"truth": data["truth"], "prediction": has_predictions}
+    for name, is_there in shows.items():
+        if is_there:
+            box = f'<input type="checkbox" id="{name}" checked>'
+            controls += f'<label class="check">{box}{name}</label>'
+    return controls
+
+
+def _select(name: str, label: str, options: dict[str, str]) -> str:
+    inside = "".join(
+        f'<option value="{key}">{escape(text)}</option>' for key, text in options.items()
+    )
+    return f'<label>{label}<select id="{name}">{inside}</select></label>'
+
+
+def _id(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _hex(colour: np.ndarray) -> str:
+    return "#" + "".join(f"{int(part):02x}" for part in colour)

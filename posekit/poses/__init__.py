@@ -1,0 +1,1 @@
+"""Poses: N instances with keypoints, their files, conversions, similarity and tracking."""

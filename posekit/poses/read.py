@@ -1,0 +1,298 @@
+"""Reads predictions files of every kind, each fault in one sentence that names record and field."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import scipy.io
+
+from posekit.data.columns import InstanceColumns
+from posekit.errors import PredictionError, nearest
+from posekit.evaluation.base import Predictions
+from posekit.evaluation.submission import _PART_FIELDS
+from posekit.schema import KeypointSchema
+
+_XY, _XYS = 2, 3
+_LARGEST, _TOO_LARGE = 2**63, 2**1023
+
+
+@dataclass(frozen=True)
+class PredictionsFile:
+    """A predictions file as it was read.
+
+    Attributes:
+        predictions: the arrays; box scores of a results file are its final scores.
+        is_final: True for COCO results, whose scores are final: they are neither rescored nor
+            suppressed again.
+        kind: 'posekit', 'coco results' or 'mpii mat'.
+    """
+
+    predictions: Predictions
+    is_final: bool
+    kind: str
+
+
+def read_predictions(
+    file: str | Path, schema: KeypointSchema, truth: InstanceColumns
+) -> PredictionsFile:
+    """Read a predictions file and check every record.
+
+    Args:
+        file: posekit's predictions.json, COCO results (also whole-body ones), or MPII's pred.mat.
+        schema: the schema that the keypoints must fit.
+        truth: the annotations; images that they do not list are an error.
+
+    Raises:
+        PredictionError: names file, record, field, what was found and what was expected.
+    """
+    path = Path(file)
+    if path.suffix == ".mat":
+        return _read_mat(path, schema, truth)
+    records = _load(path)
+    is_final = bool(records) and "score" in _mapping(records[0], path, 0)
+    reader = _Reader(path, schema, truth)
+    parsed = [reader.record(record, i, is_final) for i, record in enumerate(records)]
+    kind = "coco results" if is_final else "posekit"
+    return PredictionsFile(reader.join(parsed), is_final, kind)
+
+
+class _Reader:
+    """Checks records against the schema and the annotations' images."""
+
+    def __init__(self, file: Path, schema: KeypointSchema, truth: InstanceColumns):
+        self.file, self.schema = file, schema
+        self.has_text_ids = truth.image_id.dtype.kind == "S"
+        self.images = set(truth.image_id.tolist())
+        self.default_category = int(truth.category_id[0]) if len(truth) else 1
+
+    def record(self, record: Any, position: int, is_final: bool) -> dict[str, Any]:
+        data = _mapping(record, self.file, position)
+        box = data.get("bbox")
+        return {
+            "image_id": self._image(data, position),
+            "instance_id": self._identifier(data, "id", position, position, may_be_text=True),
+            "category_id": self._identifier(data, "category_id", position, self.default_category),
+            "points": self._points(data, position),
+            "box": self._box(data, position) if box is not None else None,
+            "box_score": self._score(data, position, is_final),
+            "area": self._area(data, position),
+        }
+
+    def join(self, parsed: list[dict[str, Any]]) -> Predictions:
+        points = np.asarray([p["points"] for p in parsed], dtype=np.float64)
+        points = points.reshape(len(parsed), len(self.schema), _XYS)
+        boxes = [p["box"] for p in parsed]
+        has_box = all(box is not None for box in boxes)
+        box = np.asarray(boxes if has_box else [_extent(p) for p in points], dtype=np.float64)
+        box = box.reshape(-1, 4)
+        area = np.asarray([np.nan if p["area"] is None else p["area"] for p in parsed])
+        return Predictions(
+            keypoints=points[..., :2],
+            scores=points[..., 2],
+            box_xywh=box,
+            box_scores=np.asarray([p["box_score"] for p in parsed], dtype=np.float64),
+            image_id=_ids([p["image_id"] for p in parsed], as_text=self.has_text_ids),
+            instance_id=_ids([p["instance_id"] for p in parsed]),
+            category_id=np.asarray([p["category_id"] for p in parsed], dtype=np.int64),
+            input_area=np.where(np.isnan(area), box[:, 2] * box[:, 3], area),
+            has_box=has_box,
+        )
+
+    def _image(self, data: Mapping[str, Any], position: int) -> int | bytes:
+        value = data.get("image_id")
+        if value is None:
+            self._fail(position, f"field 'image_id' is missing{nearest('image_id', data)}")
+        key = str(value).encode() if self.has_text_ids else value
+        if isinstance(key, float) and key.is_integer():
+            key = int(key)
+        if isinstance(key, bool) or not isinstance(key, (int, bytes)) or key not in self.images:
+            self._fail(
+                position,
+                f"field 'image_id': found {value!r}, which is no image of the annotations "
+                f"(theirs are like {next(iter(self.images), None)!r})",
+            )
+        return key
+
+    def _points(self, data: Mapping[str, Any], position: int) -> list[list[float]]:
+        if "keypoints" not in data:
+            self._fail(position, f"field 'keypoints' is missing{nearest('keypoints', data)}")
+        values: list[Any] = []
+        for name in ["keypoints", *(f for f in _PART_FIELDS.values() if f != "keypoints")]:
+            if name not in data:
+                continue
+            if not isinstance(data[name], list):
+                self._fail(position, f"field '{name}': found {data[name]!r}, expected a list")
+            values += data[name]
+        num = len(self.schema)
+        if values and isinstance(values[0], list):
+            rows = self._nested(values, position)
+        else:
+            if len(values) != num * _XYS:
+                self._wrong_length(position, f"{len(values)} numbers")
+            rows = [values[i : i + _XYS] for i in range(0, len(values), _XYS)]
+        for k, row in enumerate(rows):
+            for value in row:
+                if not _is_number(value):
+                    self._fail(
+                        position,
+                        f"field 'keypoints': keypoint {k} ({self.schema.keypoints[k]}) holds "
+                        f"{value!r}, expected finite numbers",
+                    )
+        return rows
+
+    def _nested(self, values: list[Any], position: int) -> list[list[Any]]:
+        if len(values) != len(self.schema):
+            self._wrong_length(position, f"{len(values)} points")
+        for k, value in enumerate(values):
+            if not isinstance(value, list) or len(value) not in {_XY, _XYS}:
+                self._fail(
+                    position,
+                    f"field 'keypoints': keypoint {k} ({self.schema.keypoints[k]}) is {value!r}, "
+                    "expected [x, y, score]",
+                )
+        return [[*v, 1.0] if len(v) == _XY else list(v) for v in values]
+
+    def _wrong_length(self, position: int, found: str) -> NoReturn:
+        num = len(self.schema)
+        self._fail(
+            position,
+            f"field 'keypoints': found {found}, expected {num} points of x, y, score "
+            f"({num * _XYS} numbers) for schema '{self.schema.name}'",
+        )
+
+    def _numbers(self, data: Mapping[str, Any], key: str, position: int, size: int) -> list[float]:
+        values = data[key]
+        if not isinstance(values, list) or len(values) != size or not all(map(_is_number, values)):
+            self._fail(position, f"field '{key}': found {values!r}, expected {size} finite numbers")
+        return values
+
+    def _box(self, data: Mapping[str, Any], position: int) -> list[float]:
+        box = self._numbers(data, "bbox", position, 4)
+        if min(box[2:]) < 0:
+            self._fail(
+                position,
+                f"field 'bbox': found {box!r}, expected x, y, width and height, no negative sizes",
+            )
+        return box
+
+    def _score(self, data: Mapping[str, Any], position: int, is_final: bool) -> float:
+        if is_final and "score" not in data:
+            self._fail(
+                position,
+                f"field 'score' is missing{nearest('score', data)}; the first record has one, so "
+                "this is a results file",
+            )
+        return self._number(data, "score" if is_final else "bbox_score", position, 1.0)
+
+    def _identifier(
+        self,
+        data: Mapping[str, Any],
+        key: str,
+        position: int,
+        default: int,
+        *,
+        may_be_text: bool = False,
+    ) -> int | str:
+        value = data.get(key, default)
+        if may_be_text and isinstance(value, str):
+            return value
+        whole = _is_number(value) and float(value).is_integer() and abs(value) < _LARGEST
+        if not whole:
+            kind = "a whole number or text" if may_be_text else "a whole number"
+            self._fail(position, f"field '{key}': found {value!r}, expected {kind}")
+        return int(value)
+
+    def _number(self, data: Mapping[str, Any], key: str, position: int, default: float) -> float:
+        value = data.get(key, default)
+        if not _is_number(value):
+            self._fail(position, f"field '{key}': found {value!r}, expected a finite number")
+        return float(value)
+
+    def _area(self, data: Mapping[str, Any], position: int) -> float | None:
+        if "input_scale" in data:
+            width, height = self._numbers(data, "input_scale", position, 2)
+            return width * height
+        return self._number(data, "input_area", position, 0.0) if "input_area" in data else None
+
+    def _fail(self, position: int, problem: str) -> NoReturn:
+        raise PredictionError(f"{self.file}, record {position}: {problem}")
+
+
+def _load(file: Path) -> list[Any]:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise PredictionError(f"{file}: cannot be read ({reason})") from None
+    except json.JSONDecodeError as error:
+        raise PredictionError(
+            f"{file}, line {error.lineno}: not valid JSON ({error.msg}); was the file cut off?"
+        ) from None
+    if not isinstance(data, list):
+        found = "an object" if isinstance(data, dict) else type(data).__name__
+        hint = ", which looks like an annotation file" if _is_annotations(data) else ""
+        raise PredictionError(f"{file}: found {found}{hint}, expected a list of predictions")
+    return data
+
+
+def _is_annotations(data: Any) -> bool:
+    return isinstance(data, dict) and "annotations" in data
+
+
+def _mapping(record: Any, file: Path, position: int) -> Mapping[str, Any]:
+    if not isinstance(record, dict):
+        raise PredictionError(
+            f"{file}, record {position}: found {type(record).__name__}, expected an object"
+        )
+    return record
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether a value is a number that float64 can hold, infinity and NaN excepted."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return abs(value) < _TOO_LARGE if isinstance(value, int) else math.isfinite(value)
+
+
+def _extent(points: np.ndarray) -> list[float]:
+    low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+    return [*low, *(high - low)]
+
+
+def _ids(values: list[Any], *, as_text: bool = False) -> np.ndarray:
+    if as_text or any(isinstance(value, (str, bytes)) for value in values):
+        return np.asarray([v if isinstance(v, bytes) else str(v).encode() for v in values])
+    return np.asarray(values, dtype=np.int64)
+
+
+def _read_mat(file: Path, schema: KeypointSchema, truth: InstanceColumns) -> PredictionsFile:
+    try:
+        preds = np.asarray(scipy.io.loadmat(file)["preds"], dtype=np.float64)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PredictionError(
+            f"{file}: expected a MATLAB file with the array 'preds' ({error})"
+        ) from None
+    expected = (len(truth), len(schema), 2)
+    if preds.shape != expected:
+        raise PredictionError(
+            f"{file}: 'preds' has shape {preds.shape}, expected {expected} (people of the split, "
+            "keypoints, x and y)"
+        )
+    box = np.asarray(truth.box_xywh, dtype=np.float64)
+    predictions = Predictions(
+        keypoints=preds - 1,
+        scores=np.ones(preds.shape[:2]),
+        box_xywh=box,
+        box_scores=np.ones(len(truth)),
+        image_id=np.asarray(truth.image_id)[truth.image_index],
+        instance_id=np.asarray(truth.instance_id),
+        category_id=np.asarray(truth.category_id),
+        input_area=box[:, 2] * box[:, 3],
+    )
+    return PredictionsFile(predictions, False, "mpii mat")

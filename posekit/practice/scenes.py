@@ -1,0 +1,171 @@
+"""Puts figures into pictures: framing, order of depth, overlap, occluders, crowds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from posekit.practice.animal import render_animal
+from posekit.practice.background import finish, paint_background, paint_occluder
+from posekit.practice.canvas import Canvas
+from posekit.practice.face import render_face
+from posekit.practice.face_model import sample_face, solve_face
+from posekit.practice.figures import Figure, Label, Scene, label_figure
+from posekit.practice.person import render_person
+
+_CROWD = 10_000  # number of the figure that all people of a crowd share
+_ATTEMPTS = 6
+_LEAST_VISIBLE = 5  # keypoints; a scene with a less visible figure is drawn anew
+
+
+def people_scene(
+    rng: np.random.Generator, count: int, size: tuple[int, int], *, crowd: bool = False
+) -> Scene:
+    """Draw a picture, (height, width), of `count` people; with `crowd` also a far-off crowd."""
+
+    def draw(canvas: Canvas) -> list[Figure]:
+        if crowd:
+            _draw_crowd(canvas, rng)
+        places = _place_people(rng, count, canvas.size)
+        figures = [
+            render_person(canvas, rng, center, height, number=number)
+            for number, (center, height) in enumerate(places)
+        ]
+        if rng.random() < 0.2:
+            figure = figures[int(rng.integers(len(figures)))]
+            target = figure.points[int(rng.integers(len(figure.points)))]
+            paint_occluder(
+                canvas,
+                rng,
+                target,
+                min(places[figure.number][1], canvas.size[0]) * rng.uniform(0.06, 0.12),
+            )
+        return figures
+
+    return _attempt(rng, size, draw, crowd)
+
+
+def animal_scene(rng: np.random.Generator, count: int, size: tuple[int, int]) -> Scene:
+    """Draw a picture, (height, width), of `count` four-legged animals."""
+
+    def draw(canvas: Canvas) -> list[Figure]:
+        height, width = canvas.size
+        figures = []
+        for number in range(count):
+            room = width / count
+            length = rng.uniform(0.6, 0.98) * min(height, 1.25 * room)
+            x = (number + 0.5) * room + rng.uniform(-0.2, 0.2) * room
+            y = height * (0.5 + rng.uniform(-0.16, 0.16))
+            center = np.array([x, y])
+            figures.append(render_animal(canvas, rng, center, length, number=number))
+        if rng.random() < 0.15:
+            figure = figures[int(rng.integers(count))]
+            target = figure.points[int(rng.integers(len(figure.points)))]
+            paint_occluder(canvas, rng, target, 0.05 * height)
+        return figures
+
+    return _attempt(rng, size, draw)
+
+
+def face_scene(rng: np.random.Generator, count: int, size: tuple[int, int]) -> Scene:
+    """Draw a picture, (height, width), of `count` faces.
+
+    Each figure's extras gain "attributes": WFLW's pose, expression, illumination, make-up,
+    occlusion and blur, each 0 or 1.
+    """
+    height, width = size
+    canvas = Canvas(height, width)
+    paint_background(canvas, rng)
+    figures = []
+    for number in range(count):
+        room = width / count
+        face = sample_face(rng)
+        across = rng.uniform(0.3, 0.56) * min(height, 1.1 * room)
+        center = np.array([(number + 0.5) * room, 0.5 * height])
+        center += rng.uniform(-0.2, 0.2, 2) * (room, height)
+        points = solve_face(face)[0][:, :2] * (1, -1) * 0.5 * across
+        low, high = -points.min(axis=0) + 2, size[::-1] - points.max(axis=0) - 3
+        center = np.clip(center, np.minimum(low, high), np.maximum(low, high))
+        figures.append(render_face(canvas, rng, center, across, number=number, face=face))
+    occluded = int(rng.integers(count)) if rng.random() < 0.12 else -1
+    if occluded >= 0:
+        target = figures[occluded].points[int(rng.integers(33))]
+        paint_occluder(canvas, rng, target, 0.06 * height)
+    dim = bool(rng.random() < 0.15)
+    if dim:
+        left, right = (float(light) for light in rng.uniform(0.35, 1.1, 2))
+        ramp = np.linspace(left, right, width)[None, :, None]
+        canvas.image = np.clip(canvas.image * ramp, 0, 255).astype(np.uint8)
+    blurred = bool(rng.random() < 0.12)
+    finish(canvas, rng, 1.4 if blurred else 0.0)
+    for figure in figures:
+        pose, expression, _, make_up = figure.extras["attributes"]
+        figure.extras["attributes"] = [
+            pose,
+            expression,
+            float(dim),
+            make_up,
+            float(figure.number == occluded),
+            float(blurred),
+        ]
+    return Scene(canvas.image, _labels(canvas, figures))
+
+
+def _attempt(
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    draw: Callable[[Canvas], list[Figure]],
+    crowd: bool = False,
+) -> Scene:
+    """Draw until every figure shows enough keypoints, a few times at most."""
+    for attempt in range(_ATTEMPTS):
+        canvas = Canvas(*size)
+        paint_background(canvas, rng)
+        figures = draw(canvas)
+        labels = _labels(canvas, figures)
+        least = min((int((label.visibility == 2).sum()) for label in labels), default=0)
+        enough = len(labels) == len(figures) and least >= _LEAST_VISIBLE
+        if enough or attempt == _ATTEMPTS - 1:
+            break
+    crowd_mask = canvas.mask_of(_CROWD) if crowd else None
+    finish(canvas, rng, float(rng.uniform(0.0, 0.7)))
+    if crowd_mask is not None and not crowd_mask.any():
+        crowd_mask = None
+    return Scene(canvas.image, labels, crowd_mask)
+
+
+def _labels(canvas: Canvas, figures: list[Figure]) -> list[Label]:
+    labels = (label_figure(canvas, figure) for figure in figures)
+    return [label for label in labels if label is not None and label.visibility.any()]
+
+
+def _place_people(
+    rng: np.random.Generator, count: int, size: tuple[int, int]
+) -> list[tuple[np.ndarray, float]]:
+    """Choose centre and standing height of each person; the far, small ones come first."""
+    height, width = size
+    order = rng.permutation(count)
+    places = []
+    for slot in order:
+        room = width / count
+        closest = 0.95 if count == 1 else 0.85
+        tall = height * rng.uniform(0.5, closest)
+        if rng.random() < 0.22:  # a close-up, cut off by the picture's edge
+            tall = height * rng.uniform(1.1, 1.5)
+        x = (slot + 0.5) * room + rng.uniform(-0.35, 0.35) * room
+        slack = max(0.0, 0.5 * (height - tall))
+        y = 0.5 * height + rng.uniform(-1, 1) * slack + rng.normal(0, 0.05) * height
+        if tall > height:
+            y = 0.5 * height + 0.5 * (tall - height) * rng.uniform(0.4, 1.0)
+        places.append((np.array([x, y]), float(tall)))
+    return sorted(places, key=lambda place: place[1])
+
+
+def _draw_crowd(canvas: Canvas, rng: np.random.Generator) -> None:
+    height, width = canvas.size
+    left = rng.uniform(0.0, 0.5) * width
+    base = rng.uniform(0.15, 0.3) * height
+    for row in range(int(rng.integers(5, 9))):
+        center = np.array([left + 0.055 * width * row, base + rng.normal(0, 0.015) * height])
+        render_person(canvas, rng, center, height * rng.uniform(0.2, 0.26), number=_CROWD)

@@ -1,0 +1,168 @@
+"""The crop's geometry: boxes to crops, matrices between image and crop, the image warp itself.
+
+Everything is numpy in float64 and vectorised over the B crops, because loader workers use it. A
+head's codec decides which of the two warps its crops are made with (`Codec.warp`):
+
+* plain: a similarity; only the crop's width sets the scale and the middle of the crop is
+  (w / 2, h / 2). Turns by R transposed.
+* udp: distances are counted in pixel intervals, (w - 1) and (h - 1), each axis with its own scale,
+  and the middle is ((w - 1) / 2, (h - 1) / 2). Turns by R.
+
+The same rotation angle therefore turns the two warps in opposite directions, as in the reference
+implementations. A crop without rotation maps the same way round in both.
+
+Source: Huang et al., CVPR 2020 (UDP); ViTPose's mmpose 0.x, `get_affine_transform` and
+`get_warp_matrix`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import cv2
+import numpy as np
+
+Warp = Literal["plain", "udp"]
+
+
+def crop_size_for(
+    box_size: np.ndarray,
+    input_size: tuple[int, int],
+    padding: float = 1.25,
+    keep_aspect: bool = True,
+) -> np.ndarray:
+    """Return the size in image pixels of the crop around each box.
+
+    Args:
+        box_size: (B, 2) or (2,), width and height of the boxes in image pixels.
+        input_size: (height, width) of the network's input.
+        padding: factor on both sides.
+        keep_aspect: enlarge the box's short side until it has the input's aspect; False keeps the
+            box's own aspect, so that the udp warp stretches it onto the input (ViTPose's MPII).
+
+    Returns:
+        float64, shape of `box_size`, width and height, padding included.
+    """
+    size = np.asarray(box_size, dtype=np.float64)
+    if keep_aspect:
+        height, width = input_size
+        aspect = width / height
+        size = np.stack(
+            [
+                np.maximum(size[..., 0], size[..., 1] * aspect),
+                np.maximum(size[..., 1], size[..., 0] / aspect),
+            ],
+            axis=-1,
+        )
+    return size * padding
+
+
+def crop_matrices(
+    center: np.ndarray,
+    size: np.ndarray,
+    rotation_deg: np.ndarray | float,
+    input_size: tuple[int, int],
+    warp: Warp,
+) -> np.ndarray:
+    """Return the matrices that take image pixels to crop pixels.
+
+    Args:
+        center: (B, 2), middle of the crops in the image.
+        size: (B, 2), width and height of the crops in image pixels, padding included. The plain
+            warp uses the width only.
+        rotation_deg: (B,) or one number; see the module's text for its direction.
+        input_size: (height, width) of the crop in pixels.
+        warp: 'plain' or 'udp'.
+
+    Returns:
+        float64 (B, 2, 3).
+    """
+    center, size = _pairs(center), _pairs(size)
+    scale, middle = _scale_and_middle(size, input_size, warp)
+    linear = scale[:, :, None] * _turn(rotation_deg, len(center), warp)
+    return _with_shift(linear, middle - np.einsum("bij,bj->bi", linear, center))
+
+
+def inverse_crop_matrices(
+    center: np.ndarray,
+    size: np.ndarray,
+    rotation_deg: np.ndarray | float,
+    input_size: tuple[int, int],
+    warp: Warp,
+) -> np.ndarray:
+    """Return the matrices that take crop pixels to image pixels; arguments as `crop_matrices`.
+
+    They are the exact inverse. For crops with the input's aspect that is what the reference
+    implementations compute; for others the plain warp's reference (0.x) stretches y by the crop's
+    own height although its warp never did, and that is not copied.
+
+    Returns:
+        float64 (B, 2, 3).
+    """
+    center, size = _pairs(center), _pairs(size)
+    scale, middle = _scale_and_middle(size, input_size, warp)
+    back = _turn(rotation_deg, len(center), warp).transpose(0, 2, 1) / scale[:, None, :]
+    return _with_shift(back, center - np.einsum("bij,j->bi", back, middle))
+
+
+def invert_matrices(matrices: np.ndarray) -> np.ndarray:
+    """Invert affine matrices: float64 (B, 2, 3) to float64 (B, 2, 3)."""
+    matrices = np.asarray(matrices, dtype=np.float64)
+    back = np.linalg.inv(matrices[..., :2])
+    return _with_shift(back, -np.einsum("bij,bj->bi", back, matrices[..., 2]))
+
+
+def transform_points(points: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    """Apply matrix b to the points of instance b.
+
+    Args:
+        points: (B, K, 2), (x, y); NaN stays NaN.
+        matrices: (B, 2, 3).
+
+    Returns:
+        float64 (B, K, 2).
+    """
+    points = np.asarray(points, dtype=np.float64)
+    matrices = np.asarray(matrices, dtype=np.float64)
+    return points @ matrices[:, :, :2].transpose(0, 2, 1) + matrices[:, None, :, 2]
+
+
+def warp_image(image: np.ndarray, matrix: np.ndarray, input_size: tuple[int, int]) -> np.ndarray:
+    """Cut one crop out of an image: bilinear, black outside the image.
+
+    Args:
+        image: uint8 (h, w, 3) or (h, w).
+        matrix: (2, 3), image to crop.
+        input_size: (height, width) of the crop.
+
+    Returns:
+        uint8 (height, width, 3) or (height, width).
+    """
+    height, width = input_size
+    return cv2.warpAffine(image, np.asarray(matrix), (width, height), flags=cv2.INTER_LINEAR)
+
+
+def _pairs(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values, dtype=np.float64).reshape(-1, 2)
+
+
+def _scale_and_middle(
+    size: np.ndarray, input_size: tuple[int, int], warp: Warp
+) -> tuple[np.ndarray, np.ndarray]:
+    height, width = input_size
+    if warp == "udp":
+        extent = np.array([width - 1.0, height - 1.0])
+        return extent / size, extent / 2
+    if warp == "plain":
+        return np.repeat(width / size[:, :1], 2, axis=1), np.array([width, height]) / 2
+    raise ValueError(f"found warp {warp!r}, expected 'plain' or 'udp'")
+
+
+def _turn(rotation_deg: np.ndarray | float, count: int, warp: Warp) -> np.ndarray:
+    angle = np.deg2rad(np.broadcast_to(np.asarray(rotation_deg, dtype=np.float64), (count,)))
+    cos, sin = np.cos(angle), np.sin(angle) * (1 if warp == "udp" else -1)
+    return np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], axis=1)
+
+
+def _with_shift(linear: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    return np.concatenate([linear, shift[:, :, None]], axis=2)

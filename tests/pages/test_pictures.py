@@ -1,0 +1,94 @@
+"""Best and worst predictions: the right ones are chosen and drawn where they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from posekit.adapters.base import Instance
+from posekit.config.cards import dataset_card_from_dict
+from posekit.data.index import PoseIndex, build_index
+from posekit.evaluation.base import Predictions
+from posekit.pages.pictures import instance_errors, write_best_worst
+
+POINTS = np.array([[30, 20], [70, 20], [50, 80]], dtype=np.float32)
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> PoseIndex:
+    """Six instances, each in its own image of its own grey; the last has one labelled keypoint."""
+    (tmp_path / "list.txt").write_text("six")
+    for i in range(6):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((100, 120, 3), 40 * i + 20, np.uint8))
+
+    def read(root, split, schema):
+        for i in range(6):
+            flags = np.array([2, 2, 2] if i < 5 else [2, 0, 0], dtype=np.uint8)
+            yield Instance(
+                image=f"{i}.png", image_id=i, instance_id=100 + i, keypoints=POINTS,
+                visibility=flags, box_xywh=np.array([25.0, 15, 50, 70]), image_size=(100, 120),
+            )  # fmt: skip
+
+    card = dataset_card_from_dict(
+        {
+            "name": "six", "source": "made here", "licence": "none", "subject": "figure",
+            "schema": {"keypoints": ["left_a", "right_a", "b"]},
+            "adapter": "coco_json", "evaluator": "pck",
+            "splits": {"val": {"annotations": "list.txt"}},
+        },
+        "card",
+    )  # fmt: skip
+    return build_index(card, tmp_path, "val", tmp_path / "cache", adapter=read)
+
+
+def predict(index: PoseIndex, shifts: list[float]) -> Predictions:
+    columns = index.columns
+    keypoints = np.asarray(columns.keypoints, dtype=np.float64) + np.array(shifts)[:, None, None]
+    count = len(keypoints)
+    predictions = Predictions(
+        keypoints, np.full(keypoints.shape[:2], 0.5), np.asarray(columns.box_xywh),
+        np.ones(count), columns.image_id[columns.image_index], columns.instance_id,
+        np.ones(count, dtype=np.int64), np.ones(count),
+    )  # fmt: skip
+    return predictions.take(np.arange(count)[::-1])
+
+
+def test_errors_are_mean_distances_over_the_long_side_whatever_the_order(index: PoseIndex):
+    shifts = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    rows, errors = instance_errors(index.columns, predict(index, shifts))
+    assert rows.tolist() == [5, 4, 3, 2, 1, 0]
+    expected = np.array(shifts)[rows] * np.sqrt(2) / 70
+    assert errors == pytest.approx(expected)
+
+
+def test_detections_without_an_annotation_have_no_error(index: PoseIndex):
+    predictions = predict(index, [0.0] * 6)
+    predictions.instance_id[:] = 7
+    rows, errors = instance_errors(index.columns, predictions)
+    assert (rows == -1).all()
+    assert np.isnan(errors).all()
+    assert write_best_worst(index.root / "out", index, predictions) == {}
+
+
+def test_the_best_and_the_worst_are_shown_and_one_lucky_keypoint_is_no_best(index: PoseIndex):
+    predictions = predict(index, [8.0, 2.0, 9.0, 4.0, 6.0, 0.0])
+    written = write_best_worst(index.root / "out", index, predictions, count=2)
+    assert written == {kind: index.root / "out" / f"{kind}.png" for kind in ("best", "worst")}
+    best, worst = (cv2.imread(str(file)) for file in written.values())
+
+    def grounds(sheet):
+        greys = (20, 60, 100, 140, 180, 220)
+        return [g for g in greys if (sheet == g).all(axis=2).sum() > 2000]
+
+    assert grounds(best) == [60, 140]
+    assert grounds(worst) == [20, 100]
+
+
+def test_an_unreadable_image_is_passed_over(index: PoseIndex):
+    (index.root / "1.png").write_bytes(b"")
+    predictions = predict(index, [8.0, 2.0, 9.0, 4.0, 6.0, 0.0])
+    written = write_best_worst(index.root / "out", index, predictions, count=1)
+    assert (cv2.imread(str(written["best"])) == 140).all(axis=2).sum() > 2000

@@ -1,0 +1,229 @@
+"""Predictions files: what is written comes back, and each fault is one sentence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import eval_helpers as helpers
+import numpy as np
+import pytest
+
+from posekit.errors import PredictionError
+from posekit.evaluation.base import Predictions
+from posekit.evaluation.oks import evaluate_oks
+from posekit.evaluation.protocol import OksProtocol, PckhProtocol, WholeBodyProtocol
+from posekit.evaluation.submission import write_predictions, write_submission
+from posekit.poses.read import read_predictions
+
+NUM = 4
+
+
+def problem():
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, 200, (5, NUM, 2))
+    truth = helpers.make_truth(points, np.ones((5, NUM), bool))
+    moved = points + rng.normal(size=points.shape)
+    predictions = helpers.make_predictions(moved, truth, scores=rng.random((5, NUM)))
+    return truth, predictions, helpers.make_schema(NUM)
+
+
+def assert_equal(a: Predictions, b: Predictions) -> None:
+    for name in ("keypoints", "scores", "box_xywh", "box_scores", "image_id", "instance_id"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+    np.testing.assert_array_equal(a.category_id, b.category_id)
+    np.testing.assert_array_equal(a.input_area, b.input_area)
+
+
+def test_the_neutral_file_gives_back_every_bit(tmp_path):
+    truth, predictions, schema = problem()
+    file = write_predictions(tmp_path / "deep" / "predictions.json", predictions)
+    found = read_predictions(file, schema, truth)
+    assert_equal(found.predictions, predictions)
+    assert not found.is_final
+
+
+def test_text_ids_come_back(tmp_path):
+    truth, predictions, schema = problem()
+    names = np.asarray([f"a{i}".encode() for i in range(5)])
+    truth = replace(truth, image_id=names, instance_id=names)
+    predictions = replace(predictions, image_id=names, instance_id=names)
+    file = write_predictions(tmp_path / "p.json", predictions)
+    assert_equal(read_predictions(file, schema, truth).predictions, predictions)
+
+
+def test_a_results_file_scores_as_the_predictions_that_it_came_from(tmp_path):
+    truth, predictions, schema = problem()
+    protocol = OksProtocol()
+    files = write_submission(tmp_path, predictions, truth, schema, protocol)
+    assert [f.name for f in files] == ["predictions.json", "results.json"]
+    found = read_predictions(files[1], schema, truth)
+    assert found.is_final
+    final = OksProtocol(score="bbox", nms="none")
+    scores = evaluate_oks(truth, found.predictions, schema, final)
+    assert scores.metrics == evaluate_oks(truth, predictions, schema, protocol).metrics
+
+
+def test_whole_body_results_use_the_servers_fields(tmp_path):
+    truth, predictions, schema = problem()
+    names = schema.keypoints
+    parts = {"body": (names[0], names[1]), "foot": (names[2], names[3])}
+    protocol = WholeBodyProtocol(parts=parts, detection_area="body")
+    _, results = write_submission(tmp_path, predictions, truth, schema, protocol)
+    record = json.loads(results.read_text())[0]
+    assert (len(record["keypoints"]), len(record["foot_kpts"])) == (6, 6)
+    assert "bbox" not in record
+    np.testing.assert_array_equal(
+        np.sort(read_predictions(results, schema, truth).predictions.keypoints, axis=0),
+        np.sort(predictions.keypoints, axis=0),
+    )
+
+
+def test_matlab_predictions_count_from_one_in_the_order_of_the_truth(tmp_path):
+    truth, predictions, schema = problem()
+    truth = replace(truth, extras={"head_size": np.ones(5)})
+    turned = predictions.take(np.arange(5)[::-1])
+    _, mat = write_submission(tmp_path, turned, truth, schema, PckhProtocol())
+    found = read_predictions(mat, schema, truth).predictions
+    np.testing.assert_allclose(found.keypoints, predictions.keypoints, atol=1e-12)
+    with pytest.raises(PredictionError, match=r"'preds' has shape \(5, 4, 2\), expected \(5, 5, 2"):
+        read_predictions(mat, helpers.make_schema(5), truth)
+
+
+def edit(record: dict, **changes) -> dict:
+    return {k: v for k, v in {**record, **changes}.items() if v is not ...}
+
+
+FAULTS = {
+    "no image": (lambda r: edit(r, image_id=...), r"record 2: field 'image_id' is missing"),
+    "unknown image": (lambda r: edit(r, image_id=77), r"record 2: field 'image_id': found 77"),
+    "text image": (lambda r: edit(r, image_id="2"), r"record 2: field 'image_id': found '2'"),
+    "no keypoints": (
+        lambda r: edit(r, keypoints=..., keypoint=[]),
+        r"record 2: field 'keypoints' is missing; did you mean 'keypoint'",
+    ),
+    "short": (
+        lambda r: edit(r, keypoints=r["keypoints"][:3]),
+        r"record 2: field 'keypoints': found 3 points, expected 4 points",
+    ),
+    "flat and short": (
+        lambda r: edit(r, keypoints=[1.0] * 11),
+        r"record 2: field 'keypoints': found 11 numbers, expected 4 points .*\(12 numbers\)",
+    ),
+    "NaN": (
+        lambda r: edit(r, keypoints=[*r["keypoints"][:3], [1.0, float("nan"), 0.5]]),
+        r"record 2: field 'keypoints': keypoint 3 \(right_1\) holds nan, expected finite",
+    ),
+    "text point": (
+        lambda r: edit(r, keypoints=[["x", 1, 1], *r["keypoints"][1:]]),
+        r"record 2: field 'keypoints': keypoint 0 \(left_0\) holds 'x'",
+    ),
+    "box": (lambda r: edit(r, bbox=[1, 2, 3]), r"record 2: field 'bbox': found \[1, 2, 3\]"),
+    "box score": (
+        lambda r: edit(r, bbox_score=None),
+        r"record 2: field 'bbox_score': found None, expected a finite number",
+    ),
+    "ragged": (
+        lambda r: edit(r, keypoints=[*r["keypoints"][:3], 7]),
+        r"record 2: field 'keypoints': keypoint 3 \(right_1\) is 7, expected \[x, y, score\]",
+    ),
+    "one number": (
+        lambda r: edit(r, keypoints=[*r["keypoints"][:3], [1]]),
+        r"record 2: field 'keypoints': keypoint 3 \(right_1\) is \[1\]",
+    ),
+    "no list": (
+        lambda r: edit(r, keypoints="1 2 3"),
+        r"record 2: field 'keypoints': found '1 2 3'",
+    ),
+    "half a part": (lambda r: edit(r, foot_kpts=None), r"record 2: field 'foot_kpts': found None"),
+    "infinity": (
+        lambda r: edit(r, keypoints=[[float("inf"), 1, 1], *r["keypoints"][1:]]),
+        r"record 2: field 'keypoints': keypoint 0 \(left_0\) holds inf",
+    ),
+    "negative box": (
+        lambda r: edit(r, bbox=[1, 2, -3, 4]),
+        r"record 2: field 'bbox': found \[1, 2, -3, 4\], expected .* no negative sizes",
+    ),
+    "NaN box": (
+        lambda r: edit(r, bbox=[1, 2, float("nan"), 4]),
+        r"record 2: field 'bbox': found \[1, 2, nan, 4\], expected 4 finite numbers",
+    ),
+    "id none": (lambda r: edit(r, id=None), r"record 2: field 'id': found None, expected a whole"),
+    "id list": (lambda r: edit(r, id=[1]), r"record 2: field 'id': found \[1\]"),
+    "id half": (lambda r: edit(r, id=1.5), r"record 2: field 'id': found 1.5"),
+    "id huge": (lambda r: edit(r, id=10**400), r"record 2: field 'id': found 1000"),
+    "category": (
+        lambda r: edit(r, category_id="cat"),
+        r"record 2: field 'category_id': found 'cat', expected a whole number",
+    ),
+    "area": (
+        lambda r: edit(r, input_area="big"),
+        r"record 2: field 'input_area': found 'big', expected a finite number",
+    ),
+    "image list": (lambda r: edit(r, image_id=[1]), r"record 2: field 'image_id': found \[1\]"),
+    "no object": (lambda r: 5, r"record 2: found int, expected an object"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_named_by_record_and_field(tmp_path, fault):
+    truth, predictions, schema = problem()
+    file = write_predictions(tmp_path / "p.json", predictions)
+    records = json.loads(file.read_text())
+    change, message = FAULTS[fault]
+    records[2] = change(records[2])
+    file.write_text(json.dumps(records))
+    with pytest.raises(PredictionError, match=message) as error:
+        read_predictions(file, schema, truth)
+    assert str(file) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"score": ...}, r"record 2: field 'score' is missing; the first record has one"),
+        ({"score": "high"}, r"record 2: field 'score': found 'high', expected a finite number"),
+        ({"score": float("nan")}, r"record 2: field 'score': found nan, expected a finite number"),
+    ],
+)
+def test_a_result_without_its_score_is_named(tmp_path, change, message):
+    truth, predictions, schema = problem()
+    write_submission(tmp_path, predictions, truth, schema, OksProtocol())
+    file = tmp_path / "results.json"
+    records = json.loads(file.read_text())
+    records[2] = edit(records[2], **change)
+    file.write_text(json.dumps(records))
+    with pytest.raises(PredictionError, match=message):
+        read_predictions(file, schema, truth)
+
+
+def test_an_empty_list_of_predictions_is_read_and_finds_nothing(tmp_path):
+    truth, _, schema = problem()
+    file = tmp_path / "p.json"
+    file.write_text("[]")
+    read = read_predictions(file, schema, truth).predictions
+    assert len(read) == 0
+    assert evaluate_oks(truth, read, schema, OksProtocol()).metrics["AP"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[{"image_id": 1,', "not valid JSON .*was the file cut off"),
+        ('{"annotations": []}', "looks like an annotation file, expected a list of predictions"),
+        ("3", "found int, expected a list of predictions"),
+    ],
+)
+def test_a_file_that_is_no_list_of_predictions_is_refused(tmp_path, text, message):
+    truth, _, schema = problem()
+    file = tmp_path / "p.json"
+    file.write_text(text)
+    with pytest.raises(PredictionError, match=message):
+        read_predictions(file, schema, truth)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    truth, _, schema = problem()
+    with pytest.raises(PredictionError, match=r"p.json: cannot be read \(No such file"):
+        read_predictions(tmp_path / "p.json", schema, truth)
