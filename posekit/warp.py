@@ -1,7 +1,8 @@
 """The crop's geometry: boxes to crops, matrices between image and crop, the image warp itself.
 
-Everything is numpy in float64 and vectorised over the B crops, because loader workers use it. A
-head's codec decides which of the two warps its crops are made with (`Codec.warp`):
+Everything is numpy in float64 and vectorised over the B crops, because loader workers and the
+runtime without torch use it. A head's codec decides which of the two warps its crops are made with
+(`Codec.warp`):
 
 * plain: a similarity; only the crop's width sets the scale and the middle of the crop is
   (w / 2, h / 2). Turns by R transposed.
@@ -17,6 +18,7 @@ Source: Huang et al., CVPR 2020 (UDP); ViTPose's mmpose 0.x, `get_affine_transfo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import cv2
@@ -105,11 +107,30 @@ def inverse_crop_matrices(
     return _with_shift(back, center - np.einsum("bij,j->bi", back, middle))
 
 
-def invert_matrices(matrices: np.ndarray) -> np.ndarray:
-    """Invert affine matrices: float64 (B, 2, 3) to float64 (B, 2, 3)."""
-    matrices = np.asarray(matrices, dtype=np.float64)
-    back = np.linalg.inv(matrices[..., :2])
-    return _with_shift(back, -np.einsum("bij,bj->bi", back, matrices[..., 2]))
+def box_matrices(
+    box_xywh: np.ndarray,
+    input_size: tuple[int, int],
+    padding: float,
+    keep_aspect: bool,
+    warp: Warp,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the matrices image -> crop and crop -> image of the upright crops around boxes.
+
+    Args:
+        box_xywh: (B, 4) in image pixels.
+        input_size, padding, keep_aspect: as in `crop_size_for`.
+        warp: 'plain' or 'udp'.
+
+    Returns:
+        float64 (B, 2, 3) twice.
+    """
+    box_xywh = np.asarray(box_xywh, dtype=np.float64)
+    center = box_xywh[:, :2] + box_xywh[:, 2:] / 2
+    size = crop_size_for(box_xywh[:, 2:], input_size, padding, keep_aspect)
+    return (
+        crop_matrices(center, size, 0.0, input_size, warp),
+        inverse_crop_matrices(center, size, 0.0, input_size, warp),
+    )
 
 
 def transform_points(points: np.ndarray, matrices: np.ndarray) -> np.ndarray:
@@ -140,6 +161,20 @@ def warp_image(image: np.ndarray, matrix: np.ndarray, input_size: tuple[int, int
     """
     height, width = input_size
     return cv2.warpAffine(image, np.asarray(matrix), (width, height), flags=cv2.INTER_LINEAR)
+
+
+def cut_crops(
+    images: Sequence[np.ndarray], matrices: np.ndarray, input_size: tuple[int, int]
+) -> np.ndarray:
+    """Cut one crop out of each image, uint8 (h, w, 3); see `warp_image`.
+
+    Returns:
+        uint8 (B, height, width, 3).
+    """
+    crops = np.empty((len(matrices), *input_size, 3), dtype=np.uint8)
+    for i, (image, matrix) in enumerate(zip(images, matrices, strict=True)):
+        crops[i] = warp_image(image, matrix, input_size)
+    return crops
 
 
 def _pairs(values: np.ndarray) -> np.ndarray:

@@ -12,13 +12,7 @@ from posekit.data.augment import Geometry, KeyedDraws, Pixels, draw_geometry
 from posekit.data.boxes import has_own_crop
 from posekit.data.images import read_image
 from posekit.data.index import PoseIndex
-from posekit.warp import (
-    Warp,
-    crop_matrices,
-    crop_size_for,
-    transform_points,
-    warp_image,
-)
+from posekit.warp import Warp, crop_matrices, crop_size_for, transform_points
 
 _MEAN_COLOUR = (124, 116, 104)
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
@@ -132,22 +126,6 @@ def points_in_crops(
     points = np.where(flipped[:, :, None], points[:, swap], points)
     visibility = np.where(flipped, visibility[:, swap], visibility)
     return points.astype(np.float32), visibility
-
-
-def crop_exact(
-    index: PoseIndex, row: int, input_size: tuple[int, int], warp: Warp
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cut out one instance as evaluation sees it.
-
-    Returns:
-        uint8 (height, width, 3) RGB and the float64 (2, 3) matrix from image to crop.
-
-    Raises:
-        DatasetError: the image is missing, broken or of another size than declared.
-    """
-    center, size = exact_boxes(index, np.array([row]), input_size)
-    matrix = crop_matrices(center, size, 0.0, input_size, warp)[0]
-    return warp_image(read_row_image(index, row), matrix, input_size), matrix
 
 
 def read_row_image(index: PoseIndex, row: int, reduce: int = 1) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Runs a model's head over a split and scores it: the join of model, index and evaluator."""
+"""Predicts a split with one head of a model and scores the predictions."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import torch.distributed
-from torch import Tensor
 
-from posekit.codecs import Codec, build_codec, inverse_crop_matrices, transform_points
+from posekit.codecs import Codec, build_codec
 from posekit.data.eval_loader import DetectedBoxes, EvalLoader
 from posekit.data.index import PoseIndex
 from posekit.errors import ConfigError, nearest
@@ -26,7 +24,9 @@ from posekit.evaluation.registry import evaluate, protocol_of
 from posekit.evaluation.submission import write_submission, write_text
 from posekit.evaluation.tables import write_csv
 from posekit.models import PoseModel
+from posekit.models.predict import predict_crops
 from posekit.version import __version__
+from posekit.warp import inverse_crop_matrices
 
 Progress = Callable[[int, int], None]
 _WORTH_WORKERS = 512
@@ -115,12 +115,11 @@ def predict_split(
     area = np.zeros(len(wanted))
     done = 0
     for batch in loader:
-        points_crop, score = predict_crops(
-            model, head, codec, batch.images, flip=bool(protocol.flip_test)
+        found = predict_crops(
+            model, batch.images, [head], codecs={head: codec}, flip_test=bool(protocol.flip_test)
         )
-        inverse = inverse_crop_matrices(batch.center, batch.size, 0.0, codec.input_size, codec.warp)
-        points[batch.rows] = transform_points(points_crop.cpu().numpy(), inverse)
-        scores[batch.rows] = score.cpu().numpy()
+        back = inverse_crop_matrices(batch.center, batch.size, 0.0, codec.input_size, codec.warp)
+        points[batch.rows], scores[batch.rows] = found[head].in_image(back)
         area[batch.rows] = batch.size.prod(axis=1)
         done += len(batch.rows)
         if progress is not None:
@@ -128,29 +127,6 @@ def predict_split(
     if distributed:
         points, scores, area = (_sum_of_processes(values) for values in (points, scores, area))
     return replace(wanted, keypoints=points, scores=scores, input_area=area)
-
-
-@torch.inference_mode()
-def predict_crops(
-    model: PoseModel, head: str, codec: Codec, images: Tensor, *, flip: bool
-) -> tuple[Tensor, Tensor]:
-    """Predict one batch of crops.
-
-    Args:
-        images: uint8 (B, h, w, 3) RGB.
-        flip: average with the mirrored crops (flip test).
-
-    Returns:
-        float32 points (B, K, 2) in crop pixels and scores (B, K).
-    """
-    device = model.mean.device
-    normal = model.normalise(images.to(device, non_blocking=True))
-    maps = _maps(model, head, codec, normal)
-    if flip:
-        mirrored = _maps(model, head, codec, normal.flip(-1))
-        flip_indices = np.array(model.head(head).schema.flip_indices)
-        maps = codec.average_flipped(maps, mirrored, flip_indices)
-    return codec.decode(maps)
 
 
 def codec_for(model: PoseModel, head: str, protocol: Protocol) -> Codec:
@@ -228,11 +204,6 @@ def write_results(
     if scores.per_category:
         tables.append(write_csv(folder / "categories.csv", "category", scores.per_category))
     return [metrics, *tables, *files]
-
-
-def _maps(model: PoseModel, head: str, codec: Codec, images: Tensor) -> Tensor:
-    output = model(images, [(head, slice(0, len(images)))])[head]
-    return codec.to_heatmap(output)
 
 
 def _check(model: PoseModel, head: str, index: PoseIndex, protocol: Protocol) -> None:

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from posekit.codecs import crop_matrices, crop_size_for, warp_image
 from posekit.drawing import contact_sheet, draw_poses, overlay_heatmap
 from posekit.errors import PosekitError, PredictionError
 from posekit.inference.images import load_image
 from posekit.inference.predictor import Predictor, check_boxes
+from posekit.models.predict import predict_crops
+from posekit.warp import box_matrices, cut_crops
 
 _TILE = 220
 
@@ -66,24 +67,22 @@ def inspect(
     loaded = load_image(image, "image", predictor.max_pixels)
     boxes = check_boxes(box, loaded)
     part, rule = predictor.model.head(name), predictor.boxes[name]
-    center = boxes[:1, :2] + boxes[:1, 2:] / 2
-    size = crop_size_for(boxes[:1, 2:], part.input_size, rule.padding, rule.keep_aspect)
-    matrix = crop_matrices(center, size, 0.0, part.input_size, part.codec.warp)[0]
-    crop = warp_image(loaded.pixels, matrix, part.input_size)
+    to_crop, _ = box_matrices(
+        boxes[:1], part.input_size, rule.padding, rule.keep_aspect, part.codec.warp
+    )
+    crops = cut_crops([loaded.pixels], to_crop, part.input_size)
     with torch.inference_mode():
-        images = predictor.model.normalise(torch.from_numpy(crop[None]).to(predictor.device))
         with _Watch(_attention_of(predictor, block)) as watch:
-            maps = predictor.maps(images, [name])[name]
-        points, scores = part.codec.decode(maps)
+            found = predict_crops(predictor.model, crops, [name])[name]
         grid = predictor.model.backbone.map_size(part.input_size)
         vit: Any = predictor.model.backbone.vit
         prefix = int(vit.num_prefix_tokens)
-        attention = watch.attention(grid, prefix, points[0], part.input_size)
-    heat = maps[0, :: part.codec.channels_per_keypoint].float().cpu().numpy()
+        attention = watch.attention(grid, prefix, found.points[0], part.input_size)
+    heat = found.maps[0, :: part.codec.channels_per_keypoint].float().cpu().numpy()
     return Insight(
-        crop=crop,
-        points_crop=points[0].cpu().numpy(),
-        scores=scores[0].cpu().numpy(),
+        crop=crops[0],
+        points_crop=found.points[0].cpu().numpy(),
+        scores=found.scores[0].cpu().numpy(),
         heatmaps=heat if heat.shape[1] > 1 else None,
         attention=attention,
         box_xywh=boxes[0],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from posekit.codecs import Codec
 from posekit.errors import CheckpointError
 from posekit.inference.predictor import ALL, Predictor
 from posekit.inference.runtime import RuntimePredictor
@@ -59,16 +61,18 @@ class Parity:
         )
 
 
-class _Shaken(Predictor):
-    """A predictor whose maps carry as much noise as another order of the same sums makes."""
+def _with_noise(codec: Codec) -> Codec:
+    """Return a codec whose maps carry as much noise as another order of the same sums makes."""
 
-    def maps(self, images: Tensor, heads: Sequence[str]) -> dict[str, Tensor]:
-        generator = torch.Generator().manual_seed(len(images))
-        shaken = {}
-        for name, heat in super().maps(images, heads).items():
-            noise = torch.randn(heat.shape, generator=generator).to(heat.device)
-            shaken[name] = heat * (1 + _ROUNDING * noise)
-        return shaken
+    def to_heatmap(output: Tensor) -> Tensor:
+        maps = codec.to_heatmap(output)
+        generator = torch.Generator().manual_seed(len(maps))
+        noise = torch.randn(maps.shape, generator=generator).to(maps.device)
+        return maps * (1 + _ROUNDING * noise)
+
+    noisy = copy.copy(codec)
+    vars(noisy)["to_heatmap"] = to_heatmap
+    return noisy
 
 
 class _TorchSession:
@@ -116,14 +120,15 @@ def measure_parity(
     runtime = RuntimePredictor(file, batch_size=3, session=session)
     settings: dict[str, Any] = {"device": predictor.device}
     model = Predictor(predictor.model, predictor.boxes, **settings)
-    shaken = _Shaken(predictor.model, predictor.boxes, **settings)
+    noisy = Predictor(predictor.model, predictor.boxes, **settings)
+    noisy.codecs = {name: _with_noise(codec) for name, codec in noisy.codecs.items()}
     theirs: list[Any] = [runtime.predict(image, boxes, head=ALL) for image, boxes in samples]
     distances: list[np.ndarray] = []
     unstable, score_drift = 0, 0.0
     worst = (-1.0, heads[0], "")
     for name in heads:
         ours = [model.predict(image, boxes, head=name) for image, boxes in samples]
-        moved = [shaken.predict(image, boxes, head=name) for image, boxes in samples]
+        moved = [noisy.predict(image, boxes, head=name) for image, boxes in samples]
         found = [answer[name] for answer in theirs]
         distance = _distances(ours, found)
         stable = _distances(ours, moved) <= max(limit_px, 1e-3) / 10

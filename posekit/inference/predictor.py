@@ -9,22 +9,16 @@ from typing import Any, Literal, overload
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from posekit.codecs import (
-    crop_matrices,
-    crop_size_for,
-    inverse_crop_matrices,
-    transform_points,
-    warp_image,
-)
 from posekit.config.cards import BoxCard
 from posekit.errors import CheckpointError, PredictionError, nearest
 from posekit.inference.hub import MODEL_FILE, fetch_model, is_address
 from posekit.inference.images import MAX_PIXELS, LoadedImage, is_one_image, load_images
 from posekit.models import PoseModel, load_model, read_description
+from posekit.models.predict import predict_crops
 from posekit.poses.fusion import fuse
 from posekit.poses.table import Poses
+from posekit.warp import box_matrices, cut_crops
 
 ALL = "all"
 _MOST_WAITING_BYTES = 1 << 28
@@ -54,9 +48,9 @@ class Work:
 class Predictor:
     """Predicts keypoints in images with the heads of a model.
 
-    Crops, forward pass and decoding are those of the evaluation, so that the same boxes give the
-    same keypoints. Heads that share input size, warp and box rule share crops and, if the backbone
-    has no experts, one backbone pass.
+    Crops become keypoints by `posekit.models.predict`, as in the evaluation, so that the same boxes
+    give the same keypoints. Heads that share input size, warp and box rule share crops and, if the
+    backbone has no experts, one backbone pass.
 
     Args:
         model: the model; put into evaluation mode on `device`.
@@ -83,6 +77,7 @@ class Predictor:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.boxes = {name: (boxes or {}).get(name, BoxCard()) for name in model.head_names}
+        self.codecs = {name: model.head(name).codec for name in model.head_names}
         self.batch_size, self.flip_test, self.max_pixels = batch_size, flip_test, max_pixels
 
     @property
@@ -232,54 +227,18 @@ class Predictor:
         self, source: Sequence[tuple[np.ndarray, np.ndarray]], heads: tuple[str, ...]
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         first, rule = self.model.head(heads[0]), self.boxes[heads[0]]
-        boxes = np.array([box for _, box in source], dtype=np.float64)
-        center = boxes[:, :2] + boxes[:, 2:] / 2
-        size = crop_size_for(boxes[:, 2:], first.input_size, rule.padding, rule.keep_aspect)
-        warp = first.codec.warp
-        matrices = crop_matrices(center, size, 0.0, first.input_size, warp)
-        crops = np.stack(
-            [
-                warp_image(pixels, matrix, first.input_size)
-                for (pixels, _), matrix in zip(source, matrices, strict=True)
-            ]
+        to_crop, back = box_matrices(
+            np.array([box for _, box in source]),
+            first.input_size,
+            rule.padding,
+            rule.keep_aspect,
+            first.codec.warp,
         )
-        back = inverse_crop_matrices(center, size, 0.0, first.input_size, warp)
-        answers = {}
-        for name, (points, scores) in self.decode_crops(crops, heads).items():
-            answers[name] = transform_points(points, back), scores
-        return answers
-
-    def decode_crops(
-        self, crops: np.ndarray, heads: Sequence[str]
-    ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Return each head's points (B, K, 2) in crop pixels and scores (B, K).
-
-        Args:
-            crops: uint8 (B, h, w, 3) RGB, made for these heads' input size and warp.
-            heads: heads that may share one backbone pass.
-        """
-        with torch.inference_mode():
-            images = self.model.normalise(torch.from_numpy(crops).to(self.device))
-            maps = self.maps(images, heads)
-            mirrored = self.maps(images.flip(-1), heads) if self.flip_test else {}
-            answers = {}
-            for name in heads:
-                head = self.model.head(name)
-                heat = maps[name]
-                if name in mirrored:
-                    flip = head.schema.flip_indices.copy()
-                    heat = head.codec.average_flipped(heat, mirrored[name], flip)
-                points, scores = head.codec.decode(heat)
-                answers[name] = points.cpu().numpy(), scores.cpu().numpy()
-        return answers
-
-    def maps(self, images: Tensor, heads: Sequence[str]) -> dict[str, Tensor]:
-        """Return each head's heatmaps for normalised images (B, 3, h, w), in one backbone pass."""
-        features = self.model.features(images, [(heads[0], slice(0, len(images)))])
-        return {
-            name: self.model.head(name).codec.to_heatmap(self.model.run_head(name, features))
-            for name in heads
-        }
+        crops = cut_crops([pixels for pixels, _ in source], to_crop, first.input_size)
+        found = predict_crops(
+            self.model, crops, heads, codecs=self.codecs, flip_test=self.flip_test
+        )
+        return {name: one.in_image(back) for name, one in found.items()}
 
 
 def load(path: str | Path, **settings: Any) -> Predictor:

@@ -19,8 +19,9 @@ from posekit.inference.decode_numpy import decode_maps
 from posekit.inference.runtime_files import FORMAT, METADATA_KEY, Session, open_session
 from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
+from posekit.warp import box_matrices, cut_crops, transform_points
 
-__all__ = ["FORMAT", "METADATA_KEY", "RuntimePredictor", "crop_geometry"]
+__all__ = ["FORMAT", "METADATA_KEY", "RuntimePredictor"]
 
 ALL = "all"
 
@@ -90,11 +91,10 @@ class RuntimePredictor:
         crops, back = self._crops(pixels, rows)
         found = {}
         for key, (points, scores) in self._run(crops, heads).items():
-            image_points = points @ back[:, :, :2].transpose(0, 2, 1) + back[:, None, :, 2]
             found[key] = Poses(
                 head=key,
                 schema=self.schemas[key],
-                keypoints=image_points,
+                keypoints=transform_points(points, back),
                 scores=scores,
                 box_xywh=rows,
                 box_scores=np.ones(len(rows)),
@@ -117,18 +117,11 @@ class RuntimePredictor:
         return (head,)
 
     def _crops(self, pixels: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        height, width = self.about["input_size"]
-        to_crop, back = crop_geometry(
-            boxes,
-            (height, width),
-            self.about["padding"],
-            keep_aspect=self.about["keep_aspect"],
-            warp=self.about["warp"],
+        about, (height, width) = self.about, self.about["input_size"]
+        to_crop, back = box_matrices(
+            boxes, (height, width), about["padding"], about["keep_aspect"], about["warp"]
         )
-        crops = np.zeros((len(boxes), height, width, 3), dtype=np.uint8)
-        for crop, matrix in zip(crops, to_crop, strict=True):
-            cv2.warpAffine(pixels, matrix, (width, height), dst=crop, flags=cv2.INTER_LINEAR)
-        return crops, back
+        return cut_crops([pixels] * len(boxes), to_crop, (height, width)), back
 
     def _run(
         self, crops: np.ndarray, heads: tuple[str, ...]
@@ -155,39 +148,6 @@ class RuntimePredictor:
         height, width = self.about["input_size"]
         codec = self.about["heads"][head]["codec"]
         return decode_maps(maps, codec, (height, width), self.about["warp"])
-
-
-def crop_geometry(
-    boxes: np.ndarray,
-    input_size: tuple[int, int],
-    padding: float,
-    *,
-    keep_aspect: bool,
-    warp: str,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the matrices image -> crop and crop -> image, float64 (N, 2, 3) each.
-
-    The same numbers as posekit.warp gives, which cannot be imported without torch.
-    """
-    height, width = input_size
-    center = boxes[:, :2] + boxes[:, 2:] / 2
-    size = boxes[:, 2:].astype(np.float64)
-    if keep_aspect:
-        aspect = width / height
-        wide = np.maximum(size[:, 0], size[:, 1] * aspect)
-        size = np.stack([wide, np.maximum(size[:, 1], size[:, 0] / aspect)], axis=1)
-    size = size * padding
-    if warp == "udp":
-        scale, middle = np.array([width - 1, height - 1]) / size, np.array([width - 1, height - 1])
-    else:
-        scale, middle = np.repeat(width / size[:, :1], 2, axis=1), np.array([width, height])
-    to_crop = np.zeros((len(boxes), 2, 3))
-    back = np.zeros((len(boxes), 2, 3))
-    for axis in (0, 1):
-        to_crop[:, axis, axis], back[:, axis, axis] = scale[:, axis], 1 / scale[:, axis]
-    to_crop[:, :, 2] = middle / 2 - scale * center
-    back[:, :, 2] = center - middle / 2 / scale
-    return to_crop, back
 
 
 def _read(image: Any) -> tuple[str, np.ndarray]:

@@ -14,7 +14,6 @@ from posekit.data.crops import (
     HeadData,
     Sample,
     change_pixels,
-    crop_exact,
     draw_samples,
     image_to_crop,
     points_in_crops,
@@ -108,17 +107,6 @@ def test_unlabelled_keypoints_are_zero_and_stay_unlabelled(make_index):
     )
     assert visibility[0].tolist() == [2, 1, 0, 2, 2]
     assert points[0, 2].tolist() == [0, 0]
-
-
-def test_exact_crop_holds_the_padded_box(make_index):
-    index = make_index(1)
-    crop, matrix = crop_exact(index, 0, SIZE, "udp")
-    assert crop.shape == (64, 48, 3)
-    [x, y, w, h] = index.columns.box_xywh[0]
-    # ViTPose's box is one pixel smaller; 39 high at aspect 3:4 and padding 1.25.
-    center = [x + (w - 1) / 2, y + (h - 1) / 2]
-    np.testing.assert_allclose(matrix[:, :2] @ center + matrix[:, 2], [23.5, 31.5])
-    assert matrix[1, 1] == pytest.approx(63 / (39 * 1.25))
 
 
 def test_colour_changes_by_their_formulas():

@@ -13,7 +13,6 @@ import pytest
 import torch
 from inference_helpers import BACKBONE, SCHEMA_A, SCHEMA_B, head
 
-from posekit.codecs import crop_matrices, crop_size_for, inverse_crop_matrices
 from posekit.config.cards import BoxCard
 from posekit.errors import CheckpointError, PosekitError, PredictionError
 from posekit.inference import parity as parity_module
@@ -22,7 +21,7 @@ from posekit.inference.export_graph import ExportGraph
 from posekit.inference.export_precision import quantise_int8, store_bf16
 from posekit.inference.parity import Parity, ParityError, measure_parity, sample_patterns
 from posekit.inference.predictor import Predictor
-from posekit.inference.runtime import RuntimePredictor, crop_geometry
+from posekit.inference.runtime import RuntimePredictor
 from posekit.inference.runtime_files import open_session
 from posekit.models import build_model
 
@@ -195,18 +194,6 @@ def test_wrong_heads_boxes_and_files_are_named(exported, picture, tmp_path):
     (tmp_path / "cut.onnx").write_bytes(exported[1].read_bytes()[:2000])
     with pytest.raises(CheckpointError, match=r"cut\.onnx: not a whole ONNX model"):
         RuntimePredictor(tmp_path / "cut.onnx")
-
-
-@pytest.mark.parametrize("warp", ["plain", "udp"])
-@pytest.mark.parametrize("keep_aspect", [True, False])
-def test_the_runtimes_geometry_is_the_codecs(warp, keep_aspect):
-    to_crop, back = crop_geometry(BOXES, (64, 48), 1.25, keep_aspect=keep_aspect, warp=warp)
-    center = BOXES[:, :2] + BOXES[:, 2:] / 2
-    size = crop_size_for(BOXES[:, 2:], (64, 48), 1.25, keep_aspect)
-    assert to_crop == pytest.approx(crop_matrices(center, size, 0.0, (64, 48), warp), abs=1e-10)
-    assert back == pytest.approx(
-        inverse_crop_matrices(center, size, 0.0, (64, 48), warp), abs=1e-10
-    )
 
 
 @pytest.fixture
