@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from posekit.inference.export_graph import ExportGraph, describe_export
+from posekit.inference.predictor import Predictor
 from posekit.models import HeadSpec
 from posekit.schema import KeypointSchema
 
@@ -21,4 +30,20 @@ SCHEMA_B = KeypointSchema(
 
 
 def head(schema: KeypointSchema, kind: str = "udp", size: tuple[int, int] = (64, 48)) -> HeadSpec:
-    return HeadSpec(schema, {"kind": "simple"}, {"kind": kind}, size)
+    decoder = kind if kind in {"simcc", "regression"} else "simple"
+    return HeadSpec(schema, {"kind": decoder}, {"kind": kind}, size)
+
+
+class EagerSession:
+    """An exported graph that was never written: has the form of `runtime_files.Session`."""
+
+    def __init__(self, predictor: Predictor, heads: Sequence[str], *, decode: bool = True):
+        self.graph = ExportGraph(predictor.model, heads, decode=decode).eval()
+        about = describe_export(predictor, heads, decode=decode, precision="fp32")
+        self.about: dict[str, Any] = json.loads(json.dumps(about))
+
+    def run(self, names: Sequence[str], crops: np.ndarray) -> list[np.ndarray]:
+        with torch.inference_mode():
+            outputs = self.graph(torch.from_numpy(crops))
+        by_name = dict(zip(self.about["outputs"], outputs, strict=True))
+        return [by_name[name].numpy() for name in names]

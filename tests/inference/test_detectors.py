@@ -88,6 +88,18 @@ def test_each_setting_of_the_card_changes_the_boxes(tmp_path, changes, expected)
     assert boxes == pytest.approx(np.array(expected, dtype=float))
 
 
+def test_boxes_without_width_height_or_a_part_in_the_image_are_left_out(tmp_path):
+    pytest.importorskip("onnxruntime", reason="the extra 'export' is not installed")
+    corners = np.array(
+        [[10, 5, 10, 45], [10, 5, 50, 5], [-30, 5, -3, 45], [10, 90, 50, 95], [10, 5, 50, 45]],
+        dtype=np.float32,
+    )
+    write_graph(tmp_path, {"boxes": corners, "scores": np.full((5, 1), 0.9, np.float32)})
+    boxes, scores = OnnxDetector(write_card(tmp_path, nms=None)).detect(image())
+    assert boxes == pytest.approx(np.array([[20, 10, 80, 80]]))
+    assert scores == pytest.approx([0.9])
+
+
 def test_one_table_of_centres_objectness_and_classes_is_read(tmp_path):
     """As YOLO-like detectors write it: a row a number, a column a box."""
     pytest.importorskip("onnxruntime", reason="the extra 'export' is not installed")

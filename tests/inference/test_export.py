@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from inference_helpers import BACKBONE, SCHEMA_A, SCHEMA_B, head
+from inference_helpers import BACKBONE, SCHEMA_A, SCHEMA_B, EagerSession, head
 
 from posekit.config.cards import BoxCard
 from posekit.errors import CheckpointError, PosekitError, PredictionError
@@ -24,6 +24,7 @@ from posekit.inference.predictor import Predictor
 from posekit.inference.runtime import RuntimePredictor
 from posekit.inference.runtime_files import open_session
 from posekit.models import build_model
+from posekit.models.predict import predict_crops
 
 BOXES = np.array([[20.0, 10, 60, 90], [70, 30, 50, 50], [-10, 5, 70, 60], [0, 0, 160, 120]])
 
@@ -194,6 +195,58 @@ def test_wrong_heads_boxes_and_files_are_named(exported, picture, tmp_path):
     (tmp_path / "cut.onnx").write_bytes(exported[1].read_bytes()[:2000])
     with pytest.raises(CheckpointError, match=r"cut\.onnx: not a whole ONNX model"):
         RuntimePredictor(tmp_path / "cut.onnx")
+
+
+@pytest.mark.parametrize("kind", ["msra", "udp"])
+@pytest.mark.parametrize("keep_aspect", [True, False])
+@pytest.mark.parametrize("decode", [True, False])
+def test_the_runtimes_crops_and_points_are_the_models(
+    make_model, picture, kind, keep_aspect, decode
+):
+    rule = BoxCard(padding=1.1, keep_aspect=keep_aspect)
+    predictor = Predictor(make_model({"a": head(SCHEMA_A, kind)}), {"a": rule}, device="cpu")
+    session = EagerSession(predictor, ["a"], decode=decode)
+    got = RuntimePredictor("a.onnx", batch_size=3, session=session).predict(picture, BOXES)
+    expected = predictor.predict(picture, BOXES)
+    assert got.keypoints == pytest.approx(expected.keypoints, abs=1e-2)
+    assert got.scores == pytest.approx(expected.scores, abs=1e-4)
+
+
+def test_a_graph_with_experts_answers_as_the_model_in_every_row(make_model):
+    """Rows without their expert would get the shared half of the layer only."""
+    model = make_model(experts={"width": 8})
+    crops = np.random.default_rng(0).integers(0, 256, (3, 64, 48, 3), dtype=np.uint8)
+    for name in ("a", "b"):
+        maps = predict_crops(model, crops, [name])[name].maps
+        with torch.inference_mode():
+            (exported,) = ExportGraph(model, [name], decode=False).eval()(torch.from_numpy(crops))
+        for row in range(3):
+            torch.testing.assert_close(exported[row], maps[row], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("room", "split"), [(0, True), (1, False)])
+def test_a_file_of_the_largest_size_that_protobuf_refuses_is_split(
+    tmp_path, monkeypatch, room, split
+):
+    onnx = pytest.importorskip("onnx", reason="the extra 'export' is not installed")
+    helper, number = onnx.helper, onnx.TensorProto.FLOAT
+    weights = onnx.numpy_helper.from_array(np.ones((64, 64), np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", number, [1, 64])],
+        [helper.make_tensor_value_info("y", number, [1, 64])],
+        [weights],
+    )
+    file = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph), str(file))
+    whole = file.read_bytes()
+    store_bf16(file)
+    size = onnx.load(str(file)).ByteSize()
+    file.write_bytes(whole)
+    monkeypatch.setattr(onnx.checker, "MAXIMUM_PROTOBUF", size + room)
+    store_bf16(file)
+    assert (tmp_path / "m.onnx.data").is_file() == split
 
 
 @pytest.fixture

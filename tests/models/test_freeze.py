@@ -8,7 +8,8 @@ import torch
 from posekit.config.model import FreezeConfig
 from posekit.errors import ConfigError
 from posekit.models import build_model, load_into, load_model, save_checkpoint
-from posekit.models.freeze import freeze, thaw
+from posekit.models.freeze import freeze, parameter_counts, thaw
+from posekit.models.lora import LoraLinear
 from posekit.models.surgery import merge_adapters
 
 
@@ -104,3 +105,31 @@ def test_adapters_start_without_effect_train_alone_and_merge(make_model, make_sp
         assert torch.equal(again.features(images), expected)
         torch.testing.assert_close(merged.features(images), expected, rtol=1e-4, atol=1e-5)
         assert not torch.allclose(expected, plain.features(images))
+
+
+def test_an_adapter_adds_alpha_over_rank_times_its_product():
+    """Equation 3 and section 4.1 of the paper, written out."""
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(5, 7)
+    layer = LoraLinear(linear, rank=2, alpha=6.0)
+    torch.nn.init.normal_(layer.lora_b)
+    inputs = torch.randn(3, 5)
+    added = 3.0 * layer.lora_b @ layer.lora_a
+    torch.testing.assert_close(layer(inputs), inputs @ (linear.weight + added).T + linear.bias)
+    torch.testing.assert_close(layer.merged(), linear.weight + added)
+
+
+def test_parameters_are_counted_by_the_part_that_they_belong_to(make_model, make_spec):
+    model = make_model({"body": make_spec(2), "face": make_spec(2)}, lora={"rank": 2})
+    freeze(model, FreezeConfig(heads=("face",)))
+    counts = parameter_counts(model)
+    assert list(counts) == [
+        "stem", "attention", "adapters", "ffn", "last norm", "head body", "head face",
+    ]  # fmt: skip
+    sizes = {name: p.numel() for name, p in model.named_parameters()}
+    for part, inside in (
+        ("adapters", ".lora_"), ("head body", "heads.body."), ("head face", "heads.face."),
+    ):  # fmt: skip
+        total = sum(size for name, size in sizes.items() if inside in name)
+        assert counts[part] == (0 if part == "head face" else total, total)
+    assert sum(total for _, total in counts.values()) == sum(sizes.values())
