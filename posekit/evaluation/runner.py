@@ -50,8 +50,8 @@ def evaluate_model(
         model: in evaluation mode, on the device that shall compute.
         head: name of the head; its schema must be the split's.
         index: the split.
-        protocol: every setting; by default the card's with `settings` laid upon them.
-        batch_size: crops at once; the numbers do not depend on it beyond rounding.
+        protocol: every setting; by default the card's, overridden by `settings`.
+        batch_size: crops in one pass; changes the numbers by rounding only.
         workers: processes that read and crop images; chosen by the split's size if left out.
         distributed: all processes of the group take part; each gets the same result.
         progress: called with (done, all) crops after each batch.

@@ -1,4 +1,4 @@
-"""Export for other runtimes, with a gate: a file that answers otherwise is not written."""
+"""Export for other runtimes; a file whose predictions differ from the model's is not written."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def export(
     limit_px: float | None = None,
     samples: Sequence[Sample] | None = None,
 ) -> list[ExportDone]:
-    """Write heads of a model for another runtime, and prove that the files answer as the model.
+    """Write heads of a model for another runtime, and check that the files predict as the model.
 
     The graph takes any number of uint8 RGB crops; normalisation is inside it. The metadata hold
     what a user of the file must know (see RuntimePredictor). Each file predicts sample images
     through the whole path (image, box, crop, keypoints in the image) and is kept only if no
-    keypoint is further than `limit_px` from the model's own answer and no score differs by more
+    keypoint is further than `limit_px` from the model's own and no score differs by more
     than SCORE_LIMIT.
 
     Args:

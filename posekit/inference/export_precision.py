@@ -14,8 +14,8 @@ _LEAST_VALUES = 1024
 def store_bf16(file: Path) -> None:
     """Store a file's large float32 weights in bfloat16, in place; arithmetic stays float32.
 
-    Halves the file. ONNX Runtime has no bfloat16 arithmetic on CPUs, so a cast to float32 stands
-    behind each weight; it is folded when the file is loaded.
+    Halves the file. ONNX Runtime has no bfloat16 arithmetic on CPUs, so each weight is
+    followed by a cast to float32, which is folded when the file is loaded.
     """
     import onnx  # noqa: PLC0415 - an extra
 

@@ -1,4 +1,4 @@
-"""The gate of the export: does a file answer as its model does, on whole images?"""
+"""The gate of the export: does a file predict as its model does, on whole images?"""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Sample = tuple[np.ndarray, np.ndarray]
 
 
 class ParityError(CheckpointError):
-    """An exported model answers otherwise than the model that it was made from."""
+    """An exported model predicts otherwise than the model that it was made from."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _with_noise(codec: Codec) -> Codec:
 
 
 class _TorchSession:
-    """A .pt2 file that was just written here (torch.export.load may unpickle: never a stranger's).
+    """A .pt2 file that this process has just written (torch.export.load may unpickle).
 
     Has the form of `runtime_files.Session`.
     """
@@ -129,7 +129,7 @@ def measure_parity(
     for name in heads:
         ours = [model.predict(image, boxes, head=name) for image, boxes in samples]
         moved = [noisy.predict(image, boxes, head=name) for image, boxes in samples]
-        found = [answer[name] for answer in theirs]
+        found = [poses[name] for poses in theirs]
         distance = _distances(ours, found)
         stable = _distances(ours, moved) <= max(limit_px, 1e-3) / 10
         unstable += int((~stable).sum())

@@ -1,4 +1,4 @@
-"""Predictor: a model that answers about photographs."""
+"""Predictor: keypoints in images by a model's heads."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class HeadPoses(dict[str, Poses]):
 
 
 @dataclass(frozen=True)
-class Work:
-    """Boxes of one image that wait for their prediction; scores (N,) if a detector gave them."""
+class PendingImage:
+    """An image whose boxes (N, 4) are still to be predicted, with a detector's scores (N,)."""
 
     image: LoadedImage
     box_xywh: np.ndarray
@@ -99,7 +99,7 @@ class Predictor:
                 of them; see `posekit.inference.images.load_image`.
             boxes: x, y, width, height in pixels: (4,) or (N, 4) for one image, a sequence with one
                 such array (or None) per image for several. None is the whole image. A box may
-                reach beyond its image but must touch it; an image without boxes gives no poses.
+                reach beyond its image but must touch it; an image without boxes has no poses.
             head: name of a head; None if the model has only one; "all" for every head.
 
         Returns:
@@ -114,27 +114,34 @@ class Predictor:
         sequence = [images] if one else list(images)
         given = [boxes] if one else _one_per_image(boxes, len(sequence))
         loaded = load_images(sequence, self.max_pixels)
-        work = (Work(image, check_boxes(b, image)) for image, b in zip(loaded, given, strict=True))
-        collected = HeadPoses(self._collect(work, heads))
+        pending = (
+            PendingImage(image, check_boxes(b, image))
+            for image, b in zip(loaded, given, strict=True)
+        )
+        collected = HeadPoses(self._collect(pending, heads))
         return collected if head == ALL else collected[heads[0]]
 
     def stream(
-        self, work: Iterable[Work], head: str | None = None, *, images_at_once: int | None = None
+        self,
+        pending: Iterable[PendingImage],
+        head: str | None = None,
+        *,
+        images_at_once: int | None = None,
     ) -> Iterator[tuple[LoadedImage, dict[str, Poses]]]:
-        """Return the poses image after image while images come in, at constant memory.
+        """Yield each image with its poses, in constant memory however many images there are.
 
-        Crops of several images fill one batch; images wait only until their batch is full.
+        Crops of several images share a batch; an image waits only until its batch is full.
 
         Args:
-            work: images with their boxes (N, 4), as from `check_boxes`.
+            pending: images with their boxes (N, 4), as from `check_boxes`.
             head: as in `predict`.
-            images_at_once: answer after so many images even if the batch is not full, for images
-                that come at their own pace.
+            images_at_once: predict after this many images even if the batch is not full, for
+                images that arrive one by one (a camera).
         """
         heads = self.choose(head)
-        waiting: list[Work] = []
+        waiting: list[PendingImage] = []
         count = held = 0
-        for item in work:
+        for item in pending:
             waiting.append(item)
             count += len(item.box_xywh)
             held += item.image.pixels.nbytes
@@ -160,10 +167,10 @@ class Predictor:
             )
         return (head,)
 
-    def _collect(self, work: Iterable[Work], heads: tuple[str, ...]) -> dict[str, Poses]:
+    def _collect(self, pending: Iterable[PendingImage], heads: tuple[str, ...]) -> dict[str, Poses]:
         parts: dict[str, list[Poses]] = {name: [] for name in heads}
         chosen = ALL if len(heads) > 1 else heads[0]
-        for _, poses in self.stream(work, chosen):
+        for _, poses in self.stream(pending, chosen):
             for name in heads:
                 parts[name].append(poses[name])
         return {
@@ -174,15 +181,15 @@ class Predictor:
         return _poses(head, self.model, np.zeros((0, 4)), (), ())
 
     def _finish(
-        self, waiting: list[Work], heads: tuple[str, ...]
+        self, waiting: list[PendingImage], heads: tuple[str, ...]
     ) -> Iterator[tuple[LoadedImage, dict[str, Poses]]]:
-        answers = self._answer(waiting, heads)
+        found = self._predict_boxes(waiting, heads)
         start = 0
         for item in waiting:
             stop = start + len(item.box_xywh)
             result = {}
             for name in heads:
-                points, scores = answers[name]
+                points, scores = found[name]
                 blank = _poses(
                     name, self.model, item.box_xywh, (item.image.name,), (item.image.size,)
                 )
@@ -194,27 +201,27 @@ class Predictor:
             yield item.image, result
             start = stop
 
-    def _answer(
-        self, waiting: list[Work], heads: tuple[str, ...]
+    def _predict_boxes(
+        self, waiting: list[PendingImage], heads: tuple[str, ...]
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return each head's points in the images and scores for all boxes of the images."""
         source = [(item.image.pixels, box) for item in waiting for box in item.box_xywh]
-        answers = {}
+        predicted = {}
         for group in self.by_geometry(heads):
             chunks: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in group}
             for start in range(0, len(source), self.batch_size):
                 part = source[start : start + self.batch_size]
-                for name, answer in self._forward(part, group).items():
-                    chunks[name].append(answer)
+                for name, chunk in self._forward(part, group).items():
+                    chunks[name].append(chunk)
             for name in group:
                 k = len(self.model.head(name).schema)
                 points = [p for p, _ in chunks[name]] or [np.zeros((0, k, 2))]
                 scores = [s for _, s in chunks[name]] or [np.zeros((0, k))]
-                answers[name] = np.concatenate(points), np.concatenate(scores)
-        return answers
+                predicted[name] = np.concatenate(points), np.concatenate(scores)
+        return predicted
 
     def by_geometry(self, heads: tuple[str, ...]) -> list[tuple[str, ...]]:
-        """Group heads whose crops are the same; with experts each head goes alone."""
+        """Group heads that can share crops and a backbone pass; with experts, none can."""
         groups: dict[Any, list[str]] = {}
         for name in heads:
             head, box = self.model.head(name), self.boxes[name]

@@ -1,7 +1,7 @@
 """Prediction with an exported model: needs numpy, OpenCV and a runtime, but no torch.
 
-The file says in its metadata what it needs to be used rightly: heads with their schemas and codecs,
-crop size, warp and padding. Normalisation is inside its graph, and decoding if it was asked for.
+The file's metadata hold the heads with their schemas and codecs, the crop size, warp and padding.
+Normalisation is inside the graph, and so is decoding unless the file was exported with maps.
 """
 
 from __future__ import annotations
@@ -136,13 +136,13 @@ class RuntimePredictor:
                 own = outputs[i * len(parts) : (i + 1) * len(parts)]
                 points, scores = (own[0], own[1]) if len(own) > 1 else self._decode(own[0], head)
                 collected[head].append((np.asarray(points, dtype=np.float64), scores))
-        answers = {}
+        joined = {}
         for head, found in collected.items():
             k = len(self.schemas[head])
             all_points = [np.zeros((0, k, 2)), *(p for p, _ in found)]
             all_scores = [np.zeros((0, k), dtype=np.float32), *(s for _, s in found)]
-            answers[head] = np.concatenate(all_points), np.concatenate(all_scores)
-        return answers
+            joined[head] = np.concatenate(all_points), np.concatenate(all_scores)
+        return joined
 
     def _decode(self, maps: np.ndarray, head: str) -> tuple[np.ndarray, np.ndarray]:
         height, width = self.about["input_size"]

@@ -15,7 +15,7 @@ import numpy as np
 from posekit.drawing import PALETTE, PoseStyle, draw_boxes, draw_poses
 from posekit.inference.detectors import Detector
 from posekit.inference.images import LoadedImage
-from posekit.inference.predictor import ALL, Predictor, Work, check_boxes
+from posekit.inference.predictor import ALL, PendingImage, Predictor, check_boxes
 from posekit.inference.video_io import (
     VIDEO_SUFFIXES,
     Camera,
@@ -164,18 +164,18 @@ def predict_video(
 
 def find_boxes(
     boxes: BoxFile | Detector | None, image: LoadedImage, name: str | Path, frame: int = 0
-) -> Work:
+) -> PendingImage:
     """Return an image's boxes: of a file, by a detector, or the whole image.
 
     Raises:
         PredictionError: a box of the file that cannot be; see `check_boxes`.
     """
     if boxes is None:
-        return Work(image, check_boxes(None, image))
+        return PendingImage(image, check_boxes(None, image))
     if isinstance(boxes, BoxFile):
-        return Work(image, check_boxes(boxes.of(name, frame), image))
+        return PendingImage(image, check_boxes(boxes.of(name, frame), image))
     found, scores = boxes.detect(image.pixels)
-    return Work(image, found, scores)
+    return PendingImage(image, found, scores)
 
 
 def draw(image: np.ndarray, poses: Poses, look: Look) -> np.ndarray:

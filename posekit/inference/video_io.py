@@ -86,7 +86,7 @@ class Camera(VideoReader):
         open_capture: opens a device; OpenCV's by default.
 
     Raises:
-        PredictionError: there is no such camera, or it gives no picture.
+        PredictionError: there is no such camera, or it delivers no picture.
     """
 
     live = True
@@ -95,7 +95,7 @@ class Camera(VideoReader):
         self.name = f"camera-{number}"
         self._open(
             open_capture(number),
-            f"camera {number}: it gives no picture; check its number and that no other program "
+            f"camera {number}: it delivers no picture; check its number and that no other program "
             "uses it",
         )
 

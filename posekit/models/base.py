@@ -10,7 +10,7 @@ from posekit.models.experts import Routes
 
 
 class Backbone(nn.Module):
-    """Gives a feature map for images.
+    """Turns images into a feature map.
 
     Attributes:
         channels: channels D of the map.

@@ -87,7 +87,7 @@ def infer_backbone(
     if attention_heads is None:
         raise CheckpointError(
             f"{foreign.ledger.source_file}: the number of attention heads of a ViT with width "
-            f"{embed_dim} and depth {depth} does not stand in the file; give num_heads"
+            f"{embed_dim} and depth {depth} is not in the file; give num_heads"
         )
     return {
         "name": "vit",

@@ -84,15 +84,15 @@ def build_feature_maps(
         gradient_checkpointing: recompute blocks in the backward pass.
 
     Raises:
-        ConfigError: the model gives no feature maps or none of that stride, lacks a setting, or
-            does not take the input size; or its weights cannot be had.
+        ConfigError: the model has no feature maps or none of that stride, lacks a setting, or
+            does not take the input size; or its weights are not available.
     """
     settings: dict[str, Any] = {"pretrained": pretrained, "num_classes": 0}
     if drop_path:
         settings["drop_path_rate"] = drop_path
     net = _create(name, settings, input_size)
     if not hasattr(net, "forward_intermediates") or not hasattr(net, "group_matcher"):
-        raise ConfigError(f"backbone '{name}': timm gives no feature maps for it; take another")
+        raise ConfigError(f"backbone '{name}': timm extracts no feature maps from it; take another")
     stages = _stages(net)
     stage = _choose_stage(name, [int(info["reduction"]) for info in stages], stride)
     last = stage == len(stages) - 1
@@ -143,7 +143,7 @@ def _stages(net: nn.Module) -> list[dict[str, Any]]:
 
 def _choose_stage(name: str, strides: list[int], wanted: int | None) -> int:
     if not strides:
-        raise ConfigError(f"backbone '{name}': timm gives no feature maps for it; take another")
+        raise ConfigError(f"backbone '{name}': timm extracts no feature maps from it; take another")
     fitting = [i for i, s in enumerate(strides) if (s <= 16 if wanted is None else s == wanted)]
     if not fitting:
         found = ", ".join(str(s) for s in sorted(set(strides)))

@@ -205,7 +205,7 @@ class PoseModel(nn.Module):
             no rows. Batch norm in a head sees its own rows only.
 
         Raises:
-            ValueError: a head stands in two groups, or rows lie outside the batch.
+            ValueError: a head appears in two groups, or rows lie outside the batch.
         """
         if isinstance(images, Tensor):
             parts: list[tuple[Tensor, Any]] = [(images, groups)]
@@ -217,7 +217,7 @@ class PoseModel(nn.Module):
                 self.features(part, part_groups), part_groups
             ).items():
                 if name in outputs:
-                    raise ValueError(f"head '{name}' stands in two groups of one batch")
+                    raise ValueError(f"head '{name}' appears in two groups of one batch")
                 outputs[name] = output
         return outputs
 
@@ -226,7 +226,7 @@ class PoseModel(nn.Module):
         outputs: dict[str, Tensor] = {}
         for name, rows in groups:
             if name in outputs:
-                raise ValueError(f"head '{name}' stands in two groups of one batch")
+                raise ValueError(f"head '{name}' appears in two groups of one batch")
             outputs[name] = self.run_head(name, features[_checked(rows, len(features), name)])
         return outputs
 

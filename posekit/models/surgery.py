@@ -154,7 +154,7 @@ def merge_models(first: PoseModel, second: PoseModel) -> PoseModel:
     Prototypes stay behind: those of two models are not of one space.
 
     Raises:
-        ConfigError: a head stands in both, or a backbone tensor other than the experts differs.
+        ConfigError: a head is in both, or a backbone tensor other than the experts differs.
     """
     both = set(first.head_names) & set(second.head_names)
     if both:

@@ -74,7 +74,7 @@ def test_the_maps_of_crops_are_decoded_as_on_the_one_road(make_model, picture, k
     model = make_model({"a": head(SCHEMA_A, kind)})
     with torch.no_grad():
         for weights in model.head("a").parameters():
-            weights *= 10  # an untrained head's maps are nearly flat
+            weights.mul_(10)  # an untrained head's maps are nearly flat
     codec = model.head("a").codec
     boxes = np.array([[20.0, 10, 60, 90], [70, 30, 50, 50], [-10, 5, 70, 60], [0, 0, 160, 120]])
     to_crop, _ = box_matrices(boxes, SIZE, 1.25, True, codec.warp)

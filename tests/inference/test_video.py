@@ -134,7 +134,7 @@ def test_a_camera_that_is_not_there_is_one_sentence():
         def isOpened(self) -> bool:
             return False
 
-    with pytest.raises(PredictionError, match="camera 7: it gives no picture"):
+    with pytest.raises(PredictionError, match="camera 7: it delivers no picture"):
         Camera(7, lambda _number: Nothing(0))
     assert camera_number("photo.jpg") is None
     with pytest.raises(PredictionError, match="expected camera: and a device number"):

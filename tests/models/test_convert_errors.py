@@ -115,7 +115,7 @@ def test_truncated_foreign_and_bare_files_are_told_apart(tensors, write, make_sp
     bare = {n.removeprefix("backbone."): t for n, t in tensors.items() if "keypoint" not in n}
     with pytest.raises(CheckpointError, match="a bare backbone"):
         convert(write(bare), heads)
-    with pytest.raises(CheckpointError, match="does not stand in the file; give num_heads"):
+    with pytest.raises(CheckpointError, match="is not in the file; give num_heads"):
         convert(write(tensors), heads)
 
 

@@ -81,7 +81,7 @@ def test_several_input_sizes_run_in_one_call_and_equal_single_calls(make_model, 
 def test_rows_outside_the_batch_and_a_head_twice_are_refused(joint):
     with pytest.raises(ValueError, match=r"head '300w': rows .* do not lie in a batch of 4"):
         joint(images(4), [("body", slice(0, 2)), ("300w", slice(2, 5))])
-    with pytest.raises(ValueError, match="head 'body' stands in two groups"):
+    with pytest.raises(ValueError, match="head 'body' appears in two groups"):
         joint(images(4), [("body", slice(0, 2)), ("body", slice(2, 4))])
 
 
