@@ -164,7 +164,7 @@ def build_index(
             return PoseIndex(folder, card, root, split_name, exclude)
         except (OSError, ValueError, KeyError):
             discard(folder)
-    raise DatasetError(folder, "this cache is damaged and cannot be made anew")
+    raise DatasetError(folder, "this cache is damaged and cannot be rebuilt")
 
 
 def _fill(

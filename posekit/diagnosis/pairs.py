@@ -1,4 +1,4 @@
-"""Predictions beside the annotations that they belong to, as far as they can be told to."""
+"""Predictions paired with the annotations that they belong to."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Pairs:
         rows: int64 (n,), rows of the predictions; truth_rows: rows of the annotations.
         true, found: float64 (n, K, 2); labelled: bool (n, K); scores: float64 (n, K).
         center, size: float64 (n, 2), long_side: float64 (n,): of the annotated box.
-        by: 'instance id' or 'box overlap', how they were told to belong together.
+        by: 'instance id' or 'box overlap', how they were matched.
     """
 
     rows: np.ndarray

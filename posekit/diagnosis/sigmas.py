@@ -78,7 +78,7 @@ def estimate_sigmas(
     resamples of the instances.
 
     Args:
-        repeats: two or more annotations; instances are told to be the same by image and instance
+        repeats: two or more annotations; instances are matched by image and instance
             id.
         schema: the keypoints.
         seed: key of the resampling.

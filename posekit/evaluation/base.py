@@ -129,7 +129,7 @@ def _refuse_repeats(keys: list[Any], what: str, ids: np.ndarray) -> None:
     for i, key in enumerate(keys):
         if key in seen:
             raise PredictionError(
-                f"{what} {i}: instance id {show_id(ids[i])} stands twice in image "
+                f"{what} {i}: instance id {show_id(ids[i])} appears twice in image "
                 f"{show_id(key[0])}, expected each once"
             )
         seen.add(key)

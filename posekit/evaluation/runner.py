@@ -1,4 +1,4 @@
-"""Runs a model's head over a split and scores it: the join of model, index and evaluator."""
+"""Runs a model's head over a split and scores it: where model, index and evaluator meet."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def open_detector(name: str | Path, device: str = "cpu") -> Detector:
 
     Raises:
         ConfigError: the card is wrong, or no such detector.
-        PredictionError: a missing extra or file, or weights that cannot be had.
+        PredictionError: a missing extra or file, or weights that are not available.
     """
     if str(name).startswith(TORCHVISION):
         model, _, classes = str(name).removeprefix(TORCHVISION).partition(":")

@@ -63,7 +63,7 @@ def write_best_worst(
 
     Only instances with at least half as many labelled keypoints as is usual in this split are
     chosen, so that one lucky keypoint does not make a best prediction. Images that cannot be read
-    are passed over. Cost: reads 2 `count` images.
+    are skipped. Cost: reads 2 `count` images.
 
     Args:
         folder: where the files go; made if it is not there.

@@ -25,7 +25,7 @@ class GroupedMuon(Muon):
 
     A ViT has a handful of shapes among its matrices. Those of one shape (or its transpose) are
     stacked and go through the Newton-Schulz iteration together; momentum, decay and the step
-    itself run over lists. Biases, norms and what else AdamW steps are left to timm.
+    itself run over lists. Biases, norms and what AdamW updates is left to timm.
 
     Cost: a second copy of each stack in bfloat16 while it is orthogonalised.
     """

@@ -212,7 +212,7 @@ def test_a_repeated_id_is_named():
     images = np.array(predictions.image_id)
     ids[5], images[5] = ids[4], images[4]
     twice = replace(predictions, instance_id=ids, image_id=images)
-    with pytest.raises(PredictionError, match="prediction 5: instance id 4 stands twice"):
+    with pytest.raises(PredictionError, match="prediction 5: instance id 4 appears twice"):
         evaluate_pck(truth, twice, schema, PckProtocol())
 
 
