@@ -20,7 +20,7 @@ from posekit.config.cards import DatasetCard, SplitCard
 from posekit.data.boxes import crop_boxes
 from posekit.data.cache_folder import default_cache, discard, publish
 from posekit.data.columns import InstanceColumns
-from posekit.data.index_build import SKIP_REASONS, load_columns, write_columns, write_json
+from posekit.data.index_build import load_columns, write_columns, write_json
 from posekit.errors import DatasetError
 from posekit.version import __version__
 
@@ -107,11 +107,6 @@ class PoseIndex:
             f"none of its {len(self)} instances can be trained on ({counts})",
             fix="check the annotations, or choose another split",
         )
-
-    def skipped_instances(self, reason: str) -> np.ndarray:
-        """Return the instance ids of the rows that a reason keeps from training."""
-        codes = np.load(self.folder / "skip_reason.npy", mmap_mode="r")
-        return np.asarray(self.columns.instance_id[codes == SKIP_REASONS.index(reason)])
 
     def _leave_out(self) -> None:
         names = {str(entry).encode() for entry in self._exclude}

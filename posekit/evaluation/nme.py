@@ -41,14 +41,6 @@ def evaluate_nme(
     )
 
 
-def instance_nme(
-    truth: InstanceColumns, predictions: Predictions, schema: KeypointSchema, protocol: NmeProtocol
-) -> np.ndarray:
-    """float64 (n,): NME of each labelled instance, in the truth's order."""
-    error = _errors(pts.join(truth, predictions, schema, protocol), protocol)
-    return _of_instances(error)
-
-
 def area_under_curve(values: np.ndarray, threshold: float) -> float:
     """Exact area under the cumulative distribution of `values` up to `threshold`, in 0..1."""
     return float(np.maximum(0.0, threshold - values).mean() / threshold)
