@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
 
-from posekit.errors import CheckpointError, PosekitError
+from posekit.errors import CheckpointError
 
 
 @contextmanager
@@ -48,17 +48,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def write_text(file: Path, parts: str | Iterable[str]) -> Path:
-    """Write text piece by piece, atomically; PosekitError if it cannot be written."""
-    temporary = file.with_name(file.name + ".part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.writelines([parts] if isinstance(parts, str) else parts)
-        os.replace(temporary, file)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise PosekitError(f"{file}: cannot be written ({error.strerror})") from None
-    return file
