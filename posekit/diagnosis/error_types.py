@@ -13,8 +13,8 @@ import numpy as np
 
 from posekit.data.columns import InstanceColumns
 from posekit.diagnosis.pairs import Pairs, pair
-from posekit.evaluation.base import Predictions, exact_points
 from posekit.evaluation.tables import text_table
+from posekit.poses.predictions import Predictions, exact_points
 from posekit.schema import KeypointSchema
 
 KINDS = ("good", "jitter", "inversion", "swap", "miss")

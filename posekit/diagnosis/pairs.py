@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from posekit.data.columns import InstanceColumns
-from posekit.evaluation.base import Predictions, evaluated_rows, exact_points
+from posekit.evaluation.base import evaluated_rows
+from posekit.poses.predictions import Predictions, exact_points
 
 _LEAST_OVERLAP = 0.3
 

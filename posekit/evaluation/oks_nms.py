@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from posekit.evaluation.base import Predictions
 from posekit.evaluation.protocol import OksProtocol
+from posekit.poses.predictions import Predictions
 
 
 @dataclass(frozen=True)

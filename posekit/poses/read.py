@@ -14,8 +14,8 @@ import scipy.io
 
 from posekit.data.columns import InstanceColumns
 from posekit.errors import PredictionError, nearest
-from posekit.evaluation.base import Predictions
-from posekit.evaluation.submission import _PART_FIELDS
+from posekit.poses.predictions import Predictions
+from posekit.poses.write import PART_FIELDS
 from posekit.schema import KeypointSchema
 
 _XY, _XYS = 2, 3
@@ -123,7 +123,7 @@ class _Reader:
         if "keypoints" not in data:
             self._fail(position, f"field 'keypoints' is missing{nearest('keypoints', data)}")
         values: list[Any] = []
-        for name in ["keypoints", *(f for f in _PART_FIELDS.values() if f != "keypoints")]:
+        for name in ["keypoints", *(f for f in PART_FIELDS.values() if f != "keypoints")]:
             if name not in data:
                 continue
             if not isinstance(data[name], list):
