@@ -13,8 +13,9 @@ from posekit.config.cards import DatasetCard
 from posekit.data.columns import InstanceColumns
 from posekit.data.index import build_index
 from posekit.errors import ConfigError, DatasetError
-from posekit.evaluation.base import exact_points, plain_values
+from posekit.evaluation.base import plain_values
 from posekit.evaluation.tables import text_table
+from posekit.poses.predictions import exact_points
 from posekit.schema import KeypointSchema
 
 _RESAMPLES = 2000

@@ -24,7 +24,7 @@ from posekit.drawing import (
     stroke_width,
 )
 from posekit.errors import DatasetError, PosekitError
-from posekit.evaluation.base import Predictions
+from posekit.poses.predictions import Predictions
 
 _PANEL = 250
 _CONTEXT = 1.35
