@@ -49,8 +49,8 @@ def view(
     if path.is_dir() and (path / "recipe.yaml").is_file():
         index, file = _evaluated(path, head)
         return write_view(out, index, read_answers(file, index), limit=limit)
-    if path.is_dir() or path.name.endswith(".poses.json"):
-        files = sorted(path.rglob("*.poses.json")) if path.is_dir() else [path]
+    if path.is_dir() or path.name.endswith((".poses.json", ".poses.jsonl")):
+        files = sorted(path.rglob("*.poses.json*")) if path.is_dir() else [path]
         if not files:
             raise ConfigError(
                 f"{path}: found neither recipe.yaml (a run) nor *.poses.json (of `posekit predict`)"

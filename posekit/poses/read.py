@@ -312,13 +312,14 @@ def _records_of(poses: Poses, file: Path, truth: InstanceColumns) -> list[Any]:
     paths = [raw.decode() for raw in np.asarray(truth.image_path).tolist()]
     known: dict[str, Any] = {}
     folders: dict[str, list[Any]] = {}
-    for path, image_id in sorted(zip(paths, ids, strict=True), key=lambda pair: pair[0]):
+    for path, known_id in sorted(zip(paths, ids, strict=True), key=lambda pair: pair[0]):
         parts = path.split("/")
         for start in range(len(parts)):
             end = "/".join(parts[start:])
-            known[end] = None if end in known else image_id  # two images of one name: neither
-        folders.setdefault(parts[-2] if len(parts) > 1 else "", []).append(image_id)
+            known[end] = None if end in known else known_id  # two images of one name: neither
+        folders.setdefault(parts[-2] if len(parts) > 1 else "", []).append(known_id)
     found: list[Any] = []
+    image_id: Any
     for name in poses.image_names:
         video, is_frame, number = name.rpartition(", frame ")
         if is_frame and number.isdigit():
