@@ -17,14 +17,16 @@ from posekit.codecs import Codec, build_codec
 from posekit.data.eval_loader import DetectedBoxes, EvalLoader
 from posekit.data.index import PoseIndex
 from posekit.errors import ConfigError, nearest
-from posekit.evaluation.base import Predictions, Scores, plain_values
+from posekit.evaluation.base import Scores, plain_values
 from posekit.evaluation.boxes import boxes_hash, boxes_of
 from posekit.evaluation.protocol import OksProtocol, Protocol
 from posekit.evaluation.registry import evaluate, protocol_of
-from posekit.evaluation.submission import write_submission, write_text
+from posekit.evaluation.submission import write_submission
 from posekit.evaluation.tables import write_csv
 from posekit.models import PoseModel
 from posekit.models.predict import predict_crops
+from posekit.output import write_text
+from posekit.poses.predictions import Predictions
 from posekit.version import __version__
 from posekit.warp import inverse_crop_matrices
 

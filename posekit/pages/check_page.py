@@ -84,7 +84,7 @@ def _opening(checked: Checked) -> str:
         for name, number in counts.items()
     ]
     verdict = (
-        "Mend the errors before training."
+        "Fix the errors before training."
         if report.has_errors
         else "No error was found."
         if report.findings
