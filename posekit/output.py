@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
 
-from posekit.errors import CheckpointError
+from posekit.errors import CheckpointError, PosekitError
 
 
 @contextmanager
@@ -33,6 +33,21 @@ def atomic_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def write_text(file: Path, parts: str | Iterable[str]) -> Path:
+    """Write text piece by piece, atomically; PosekitError if it cannot be written."""
+    temporary = file.with_name(file.name + ".part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.writelines([parts] if isinstance(parts, str) else parts)
+        os.replace(temporary, file)
+    except OSError as error:
+        with suppress(OSError):  # its folder may be what is missing
+            temporary.unlink(missing_ok=True)
+        raise PosekitError(f"{file}: cannot be written ({error.strerror})") from None
+    return file
 
 
 def _not_saved(path: Path, error: Exception) -> str:

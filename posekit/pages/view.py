@@ -20,6 +20,7 @@ from posekit.data.index import PoseIndex
 from posekit.drawing import crop_view, keypoint_colours, link_colours
 from posekit.errors import DatasetError, PosekitError
 from posekit.inference.images import load_image
+from posekit.inference.video_io import VideoReader
 from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
@@ -95,15 +96,31 @@ def write_poses_view(
     """
     items: list[dict[str, Any]] = []
     schema: KeypointSchema | None = None
+    frames: dict[str, Iterator[tuple[int, np.ndarray]]] = {}
     for found in poses:
         schema = schema or found.schema
         for name, part in found.by_image():
-            if len(part) and len(items) < limit and Path(name).is_file():
-                pixels = load_image(name).pixels
+            pixels = _pixels(name, frames) if len(part) and len(items) < limit else None
+            if pixels is not None:
                 items += [_pose_item(part, i, pixels, Path(name).name) for i in range(len(part))]
     if schema is None or not items:
         raise PosekitError(f"{title}: no instance can be shown; are the images where they were?")
     return _write_page(Path(file), title, schema, items[:limit])
+
+
+def _pixels(name: str, frames: dict[str, Iterator[tuple[int, np.ndarray]]]) -> np.ndarray | None:
+    """Return the image of a name, or the frame of 'clip.mp4, frame 3'; None if it is gone.
+
+    Frames must be asked for in order; `frames` keeps the videos that are being read.
+    """
+    if Path(name).is_file():
+        return load_image(name).pixels
+    video, is_frame, number = name.rpartition(", frame ")
+    if not is_frame or not Path(video).is_file():
+        return None
+    if video not in frames:
+        frames[video] = enumerate(VideoReader(Path(video)))
+    return next((image for place, image in frames[video] if place == int(number)), None)
 
 
 def _items(index: PoseIndex, answers: Answers | None, limit: int) -> Iterator[dict[str, Any]]:
