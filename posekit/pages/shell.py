@@ -1,4 +1,4 @@
-"""What the HTML pages share: templates, number formats, and writing one file that needs no other."""
+"""What the HTML pages share: templates, formats of numbers, and how a page is written."""
 
 from __future__ import annotations
 
