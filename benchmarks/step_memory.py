@@ -28,7 +28,7 @@ def child(kind: str, chosen: argparse.Namespace) -> float:
     """Run one kind of step in this process; gives its peak in MiB above the start."""
     from _joint import joint_batch, joint_model, posekit_step, stand_in_step  # noqa: PLC0415
 
-    from posekit.training.host_memory import keep_freed_memory  # noqa: PLC0415
+    from posekit.cli.host_memory import keep_freed_memory  # noqa: PLC0415
 
     before = peak_mib()
     model, batch = joint_model(f"vitpose_{chosen.size}"), joint_batch(chosen.batch)

@@ -105,13 +105,6 @@ def inverse_crop_matrices(
     return _with_shift(back, center - np.einsum("bij,j->bi", back, middle))
 
 
-def invert_matrices(matrices: np.ndarray) -> np.ndarray:
-    """Invert affine matrices: float64 (B, 2, 3) to float64 (B, 2, 3)."""
-    matrices = np.asarray(matrices, dtype=np.float64)
-    back = np.linalg.inv(matrices[..., :2])
-    return _with_shift(back, -np.einsum("bij,bj->bi", back, matrices[..., 2]))
-
-
 def transform_points(points: np.ndarray, matrices: np.ndarray) -> np.ndarray:
     """Apply matrix b to the points of instance b.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from posekit.data.columns import InstanceColumns
-from posekit.evaluation.base import Predictions
+from posekit.poses.predictions import Predictions
 from posekit.schema import KeypointSchema
 
 

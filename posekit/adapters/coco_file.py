@@ -25,7 +25,7 @@ from posekit.adapters.names import lower_snake
 from posekit.schema import KeypointSchema
 
 LONGEST_SIDE = 1 << 30
-"""No image declares a longer side in earnest."""
+"""A longer declared side is taken for an error."""
 _PLAIN_NAME = re.compile(r"(?:\w[\w.\- ]*/)*\w[\w.\- ]*(?<! )")
 
 
@@ -91,7 +91,7 @@ def load_coco_file(
             continue
         if images.setdefault(image.image_id, image) != image:
             Place(file, f"image {image.image_id}").fail(
-                f"its id stands twice, for {images[image.image_id].path} and {image.path}",
+                f"its id appears twice, for {images[image.image_id].path} and {image.path}",
                 "give every image its own id",
             )
     check_unique(list(images), "image", file)
@@ -177,7 +177,7 @@ def _size(record: Mapping[str, Any], place: Place) -> tuple[int, int] | None:
 
 
 def read_categories(value: Any, file: Path) -> dict[int, Mapping[str, Any]]:
-    """Return category id -> raw record; DatasetError if one is malformed or stands twice."""
+    """Return category id -> raw record; DatasetError if one is malformed or appears twice."""
     if value is None:
         return {}
     place = Place(file)
@@ -186,6 +186,6 @@ def read_categories(value: Any, file: Path) -> dict[int, Mapping[str, Any]]:
         mapping(record, "category", place)
         category_id = whole(field_of(record, "id", place), "category id", place)
         if category_id in found:
-            place.fail(f"category id {category_id} stands twice, expected every id once")
+            place.fail(f"category id {category_id} appears twice, expected every id once")
         found[category_id] = record
     return found

@@ -147,7 +147,7 @@ def _columns(names: Sequence[tuple[str, ...]], place: Place) -> list[tuple[str, 
             place.fail(f"body part '{bodypart}' has a column {show(parts[-1])}, expected x or y")
         columns.append((individual, bodypart, axis))
     if len(set(columns)) != len(columns):
-        place.fail("a body part's column stands twice, expected one x and one y for each")
+        place.fail("a body part's column appears twice, expected one x and one y for each")
     return columns
 
 

@@ -267,11 +267,11 @@ def landmark_crop(points: np.ndarray) -> tuple[np.ndarray, np.ndarray] | tuple[N
 
 
 def check_unique(ids: Sequence[int | str], what: str, file: Path, fix: str | None = None) -> None:
-    """Raise DatasetError if an id stands twice, or if numbers and texts are mixed."""
+    """Raise DatasetError if an id appears twice, or if numbers and texts are mixed."""
     if len(set(ids)) != len(ids):
         seen: set[int | str] = set()
         twice = next(entry for entry in ids if entry in seen or seen.add(entry))  # type: ignore[func-returns-value]
-        Place(file, f"{what} {twice}").fail("its id stands twice, expected every id once", fix)
+        Place(file, f"{what} {twice}").fail("its id appears twice, expected every id once", fix)
     kinds = {type(entry) for entry in ids}
     if len(kinds) > 1:
         Place(file).fail(f"some ids of {what}s are numbers and some are text, expected one kind")

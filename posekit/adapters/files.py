@@ -111,7 +111,7 @@ def load_mat(file: Path, names: tuple[str, ...]) -> dict[str, Any]:
         listed = whosmat(str(file))
         kinds = {name: (kind, math.prod(shape)) for name, shape, kind in listed}
         if len(kinds) != len(listed):
-            raise ValueError("a variable stands twice")
+            raise ValueError("a variable appears twice")
         wanted = [name for name in names if _is_numeric(kinds.get(name), file)]
         content = loadmat(str(file), variable_names=wanted) if wanted == list(names) else {}
     # scipy raises errors of a dozen kinds (also zlib's and struct's) for a damaged file.

@@ -34,7 +34,7 @@ class JsonMembers:
         piece: how many bytes of text a piece is made of, about.
 
     Raises:
-        NotInBlocks: (any method) not valid JSON, not one object, a key that stands twice, or a
+        NotInBlocks: (any method) not valid JSON, not one object, a key that appears twice, or a
             list that does not fall apart into records.
     """
 

@@ -122,7 +122,7 @@ def _parts(
         place.fail("the file is empty, expected a header and one row an instance")
     twice = {name for name in header if header.count(name) > 1}
     if twice:
-        place.fail(f"the columns {', '.join(map(repr, sorted(twice)))} stand twice")
+        place.fail(f"the columns {', '.join(map(repr, sorted(twice)))} appear twice")
     image = 0
     if options.image_column is not None:
         image = _column(header, options.image_column, place)

@@ -57,7 +57,7 @@ def get_adapter(card: DatasetCard) -> Adapter:
 
 
 def load_adapter(card: DatasetCard) -> Adapter:
-    """Return the adapter that a card names, its records unchecked, for whoever checks them all.
+    """Return the adapter that a card names, for callers that check every record themselves.
 
     The option `subset` is obeyed; ConfigError as in `get_adapter`.
     """

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -17,27 +17,6 @@ from posekit.schema import KeypointSchema
 
 _OWN_KEYS = {"id", "image_id", "category_id", "keypoints", "bbox", "area", "iscrowd", "center"}
 _OWN_KEYS |= {"crop_size", "segmentation"}
-
-
-class Columns(Protocol):
-    """The columns of one split, as `posekit.data.columns.InstanceColumns` explains them."""
-
-    keypoints: np.ndarray
-    visibility: np.ndarray
-    box_xywh: np.ndarray
-    has_box: np.ndarray
-    area: np.ndarray
-    category_id: np.ndarray
-    is_crowd: np.ndarray
-    instance_id: np.ndarray
-    image_index: np.ndarray
-    crop_center: np.ndarray
-    crop_size: np.ndarray
-    image_path: np.ndarray
-    image_id: np.ndarray
-    image_size: np.ndarray
-    extras: dict[str, np.ndarray]
-    image_extras: dict[str, np.ndarray]
 
 
 def write_coco(
@@ -76,36 +55,6 @@ def write_coco(
     finally:
         part.unlink(missing_ok=True)
     return SplitCard(annotations=file.name, options=writer.options())
-
-
-def instances_of(columns: Columns) -> Iterator[Instance | EmptyImage]:
-    """Return the instances that a split's columns hold, then its images without any."""
-    for row in range(len(columns.keypoints)):
-        image = int(columns.image_index[row])
-        has_crop = bool(np.isfinite(columns.crop_center[row]).all())
-        yield Instance(
-            image=columns.image_path[image].decode(),
-            image_id=_plain_id(columns.image_id[image]),
-            instance_id=_plain_id(columns.instance_id[row]),
-            keypoints=np.array(columns.keypoints[row]),
-            visibility=np.array(columns.visibility[row]),
-            box_xywh=np.array(columns.box_xywh[row]) if columns.has_box[row] else None,
-            area=None if np.isnan(columns.area[row]) else float(columns.area[row]),
-            category_id=int(columns.category_id[row]),
-            is_crowd=bool(columns.is_crowd[row]),
-            image_size=_plain_size(columns.image_size[image]),
-            crop_center=np.array(columns.crop_center[row]) if has_crop else None,
-            crop_size=np.array(columns.crop_size[row]) if has_crop else None,
-            extras={name: float(values[row]) for name, values in columns.extras.items()},
-        )
-    empty = np.setdiff1d(np.arange(len(columns.image_path)), columns.image_index)
-    for image in empty.tolist():
-        yield EmptyImage(
-            columns.image_path[image].decode(),
-            _plain_id(columns.image_id[image]),
-            _plain_size(columns.image_size[image]),
-            {name: float(values[image]) for name, values in columns.image_extras.items()},
-        )
 
 
 class _Writer:
@@ -209,12 +158,3 @@ def _triples(points: np.ndarray, visibility: np.ndarray) -> list[float]:
 
 def _number_or_null(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
-
-
-def _plain_id(value: Any) -> int | str:
-    return value.decode() if isinstance(value, bytes) else int(value)
-
-
-def _plain_size(size: np.ndarray) -> tuple[int, int] | None:
-    height, width = (int(entry) for entry in size)
-    return (height, width) if height and width else None

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from posekit.cli.base import Json, Settings, app, emit, make_console
+from posekit.cli.host_memory import keep_freed_memory
 
 
 @app.command()
@@ -21,6 +22,7 @@ def pretrain(
     from posekit.cli.console import ProgressListener  # noqa: PLC0415
 
     console = make_console(as_json)
+    keep_freed_memory()
     done = engine.pretrain(
         recipe, settings or [], resume=resume, listener=ProgressListener(console)
     )

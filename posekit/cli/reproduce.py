@@ -24,7 +24,7 @@ def reproduce(
 ) -> None:
     """Check that a recipe's files are in place; compare a run or model with the published numbers.
 
-    Without a run or model: says which files are missing and where they are to be had. With one:
+    Without a run or model: says which files are missing and where to get them. With one:
     takes the run's own numbers where they were made by the published protocol, measures the others,
     and ends with exit code 1 if one is below what was published.
     """

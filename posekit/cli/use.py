@@ -75,7 +75,7 @@ def predict(
     for problem in done.warnings:
         console.print(f"warning: {problem}", style="yellow", highlight=False, soft_wrap=True)
     for problem in done.failed.values():
-        console.print(f"passed over: {problem}", style="yellow", highlight=False, soft_wrap=True)
+        console.print(f"skipped: {problem}", style="yellow", highlight=False, soft_wrap=True)
     if done.failed:
         raise typer.Exit(1)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from posekit.cli.base import Json, Settings, app, emit, make_console
+from posekit.cli.host_memory import keep_freed_memory
 from posekit.errors import ConfigError
 
 
@@ -23,6 +24,7 @@ def quickstart(
     from posekit.engine.quickstart import run_quickstart  # noqa: PLC0415
 
     console = make_console(as_json)
+    keep_freed_memory()
     done = run_quickstart(
         out, settings or [], resume=resume, listener=ProgressListener(console), say=console.print
     )
@@ -59,6 +61,7 @@ def train(
         for part in plan_tables(planned):
             console.print(part)
         return
+    keep_freed_memory()
     listener = ProgressListener(console)
     done = engine.train(recipe, settings or [], resume=resume, listener=listener)
     if not done.complete:

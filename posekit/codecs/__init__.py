@@ -7,7 +7,6 @@ from posekit.warp import (
     crop_matrices,
     crop_size_for,
     inverse_crop_matrices,
-    invert_matrices,
     transform_points,
     warp_image,
 )
@@ -20,7 +19,6 @@ __all__ = [
     "crop_matrices",
     "crop_size_for",
     "inverse_crop_matrices",
-    "invert_matrices",
     "transform_points",
     "warp_image",
 ]

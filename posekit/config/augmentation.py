@@ -41,7 +41,7 @@ class AugmentationConfig(Strict):
         shift_draw: kind of that draw ('normal' is clipped to -shift and shift).
         shift_probability: share of crops that are moved.
         shift_once: True moves an instance's centre once for the whole run and leaves alone
-            instances whose annotation brings its own centre, as ViTPose does; False draws anew in
+            instances whose annotation brings its own centre, as ViTPose does; False draws again in
             each epoch.
         zoom: smallest and largest share of the crop's area that is cut out at a random place and
             enlarged, after all else; MAE's pre-training has 0.2 and 1. None does not.

@@ -34,7 +34,7 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, (str, int, float)):
                 problem = f"found {key!r} as a key, expected text"
             elif key in seen:
-                problem = f"key '{key}' stands twice"
+                problem = f"key '{key}' appears twice"
             if problem:
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
             seen.add(key)

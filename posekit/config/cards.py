@@ -27,7 +27,7 @@ class SplitCard(Strict):
         annotations: the annotation file (or folder, for formats with a file an image).
         images: folder that image names in the annotation file are relative to.
         detections: detector boxes of this split as a COCO result file, if the protocol uses them.
-        detections_source: where that file is to be had.
+        detections_source: where to get that file.
         options: what the adapter needs to know besides; the adapter checks the keys.
     """
 

@@ -20,7 +20,7 @@ class Published(Strict):
         dataset, split: what it was evaluated on; the head's own if left out.
         protocol: settings laid over those of the card and of the head.
         tolerance: largest difference, as a share of the reported value, that counts as
-            reproduced; training anew moves AP by about 0.3 %.
+            reproduced; retraining moves AP by about 0.3 %.
         doubt: why the number cannot be expected to come out; it is then shown and not judged.
     """
 
@@ -46,7 +46,7 @@ class SourceFile(Strict):
 
     Attributes:
         file: the path that the recipe names.
-        where: where it is to be had.
+        where: where to get it.
     """
 
     file: str

@@ -98,7 +98,7 @@ class Data(Strict):
     Attributes:
         sampling: how the datasets share each batch.
         workers: processes that decode and crop; 0 does it in the main process.
-        cache: 'none' decodes every image anew, 'store' keeps each instance's neighbourhood in a
+        cache: 'none' decodes every image again, 'store' keeps each instance's neighbourhood in a
             memory-mapped crop store in the cache folder (small data that is read many times).
         features: keep the frozen backbone's maps of the crops too; needs freeze.backbone.
     """
@@ -215,7 +215,7 @@ class Recipe(Strict):
 
     Attributes:
         published: reported results that `posekit reproduce` compares with.
-        sources: files that the run needs besides the datasets, and where they are to be had.
+        sources: files that the run needs besides the datasets, and where to get them.
         freeze: parts of the model that do not train.
         phases: parts that rest for a time, in the order of their starts.
         posebh: keypoint prototypes shared by all heads, and self-supervision by them.

@@ -82,7 +82,7 @@ class CropStore:
             decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
             if decoded is None:
                 raise DatasetError(
-                    self.folder, "its pixels are damaged", fix="delete it; it is made anew"
+                    self.folder, "its pixels are damaged", fix="delete it; it will be rebuilt"
                 )
             pixels = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=decoded)
         else:
@@ -132,7 +132,7 @@ def open_store(
             return CropStore(folder)
         except (OSError, ValueError, KeyError):
             discard(folder)
-    raise DatasetError(folder, "this cache is damaged and cannot be made anew")
+    raise DatasetError(folder, "this cache is damaged and cannot be rebuilt")
 
 
 class _Patches(Dataset[Any]):

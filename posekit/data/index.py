@@ -20,7 +20,7 @@ from posekit.config.cards import DatasetCard, SplitCard
 from posekit.data.boxes import crop_boxes
 from posekit.data.cache_folder import default_cache, discard, publish
 from posekit.data.columns import InstanceColumns
-from posekit.data.index_build import SKIP_REASONS, load_columns, write_columns, write_json
+from posekit.data.index_build import load_columns, write_columns, write_json
 from posekit.errors import DatasetError
 from posekit.version import __version__
 
@@ -108,11 +108,6 @@ class PoseIndex:
             fix="check the annotations, or choose another split",
         )
 
-    def skipped_instances(self, reason: str) -> np.ndarray:
-        """Return the instance ids of the rows that a reason keeps from training."""
-        codes = np.load(self.folder / "skip_reason.npy", mmap_mode="r")
-        return np.asarray(self.columns.instance_id[codes == SKIP_REASONS.index(reason)])
-
     def _leave_out(self) -> None:
         names = {str(entry).encode() for entry in self._exclude}
         paths = np.isin(self.columns.image_path, list(names))
@@ -164,7 +159,7 @@ def build_index(
             return PoseIndex(folder, card, root, split_name, exclude)
         except (OSError, ValueError, KeyError):
             discard(folder)
-    raise DatasetError(folder, "this cache is damaged and cannot be made anew")
+    raise DatasetError(folder, "this cache is damaged and cannot be rebuilt")
 
 
 def _fill(

@@ -152,6 +152,6 @@ class _BadRecords:
                 raise DatasetError(
                     failure.dataset,
                     f"{failed} of the {shown} samples drawn so far cannot be used, more than the "
-                    f"{self._max_share:.0%} that are let pass; the last one: {failure.message}",
+                    f"{self._max_share:.0%} allowed; the last one: {failure.message}",
                     fix="repair the files, or leave the images out (the head's 'exclude')",
                 )

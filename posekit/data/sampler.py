@@ -285,6 +285,6 @@ def _check(sources: Sequence[Source], world_size: int, rank: int) -> None:
                 f"head '{source.head}': dataset '{source.dataset}' has no instance to train on"
             )
         if heads.count(source.head) > 1:
-            raise ConfigError(f"the head '{source.head}' stands twice among the sources")
+            raise ConfigError(f"the head '{source.head}' appears twice among the sources")
     if not 0 <= rank < world_size:
         raise ConfigError(f"rank {rank} of {world_size} processes: expected 0 to {world_size - 1}")

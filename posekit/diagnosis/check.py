@@ -237,7 +237,7 @@ def _unreadable(split: str, error: DatasetError) -> Finding:
         "annotations_unreadable",
         "error",
         str(error),
-        error.fix or "mend the file; nothing else of this split can be checked before",
+        error.fix or "fix the file; nothing else of this split can be checked before",
         split=split,
     )
 

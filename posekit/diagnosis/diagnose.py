@@ -11,10 +11,11 @@ from posekit.data.columns import InstanceColumns
 from posekit.diagnosis.geometry import geometry_findings
 from posekit.diagnosis.pairs import Pairs, pair
 from posekit.diagnosis.score_findings import Finding
-from posekit.evaluation.base import Predictions, Scores, evaluated_rows, show_id
+from posekit.evaluation.base import Scores, evaluated_rows
 from posekit.evaluation.oks_engine import AREA_RANGES
 from posekit.evaluation.oks_nms import instance_scores
 from posekit.evaluation.protocol import OksProtocol, Protocol
+from posekit.poses.predictions import Predictions, show_id
 from posekit.schema import KeypointSchema
 
 _MANY = 0.5

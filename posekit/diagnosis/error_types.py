@@ -13,8 +13,9 @@ import numpy as np
 
 from posekit.data.columns import InstanceColumns
 from posekit.diagnosis.pairs import Pairs, pair
-from posekit.evaluation.base import Predictions, exact_points
 from posekit.evaluation.tables import text_table
+from posekit.poses.predictions import Predictions, exact_points
+from posekit.poses.similarity import keypoint_oks
 from posekit.schema import KeypointSchema
 
 KINDS = ("good", "jitter", "inversion", "swap", "miss")
@@ -168,8 +169,8 @@ def _similarity(
     squared = ((found - true) ** 2).sum(axis=-1)
     area = np.asarray(truth.area, dtype=np.float64)[pairs.truth_rows]
     if schema.sigmas is not None and len(pairs) and (area > 0).all():
-        spread = (2 * np.asarray(schema.sigmas)) ** 2 * area[:, None]
-        return np.exp(-squared / spread / 2), f"OKS (sigmas: {schema.sigmas_source})"
+        similarity = keypoint_oks(squared, area, np.asarray(schema.sigmas))
+        return similarity, f"OKS (sigmas: {schema.sigmas_source})"
     spread = (_NO_SIGMA * pairs.long_side[:, None]) ** 2
     return np.exp(-squared / spread / 2), "distance in tenths of the box's long side"
 

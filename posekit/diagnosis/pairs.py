@@ -1,4 +1,4 @@
-"""Predictions beside the annotations that they belong to, as far as they can be told to."""
+"""Predictions paired with the annotations that they belong to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from posekit.data.columns import InstanceColumns
-from posekit.evaluation.base import Predictions, evaluated_rows, exact_points
+from posekit.evaluation.base import evaluated_rows
+from posekit.poses.predictions import Predictions, exact_points
+from posekit.poses.similarity import box_iou
 
 _LEAST_OVERLAP = 0.3
 
@@ -20,7 +22,7 @@ class Pairs:
         rows: int64 (n,), rows of the predictions; truth_rows: rows of the annotations.
         true, found: float64 (n, K, 2); labelled: bool (n, K); scores: float64 (n, K).
         center, size: float64 (n, 2), long_side: float64 (n,): of the annotated box.
-        by: 'instance id' or 'box overlap', how they were told to belong together.
+        by: 'instance id' or 'box overlap', how they were matched.
     """
 
     rows: np.ndarray
@@ -118,7 +120,7 @@ def _by_overlap(
         candidates = np.asarray([i for i in of_image.get(image, []) if i not in taken], np.int64)
         if not len(candidates):
             continue
-        overlap = box_overlap(truth.box_xywh[row], predictions.box_xywh[candidates])
+        overlap = box_iou(truth.box_xywh[row][None], predictions.box_xywh[candidates])[0]
         best = int(np.argmax(overlap))
         if overlap[best] >= _LEAST_OVERLAP:
             taken.add(int(candidates[best]))
@@ -127,20 +129,11 @@ def _by_overlap(
     return _arrays(found, truth_rows)
 
 
-def box_overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """float64 (n,): intersection over union of one xywh box with n others."""
-    low = np.maximum(box[:2], others[:, :2])
-    high = np.minimum(box[:2] + box[2:], others[:, :2] + others[:, 2:])
-    inside = np.clip(high - low, 0, None).prod(axis=1)
-    union = box[2:].prod() + others[:, 2:].prod(axis=1) - inside
-    return inside / np.where(union > 0, union, 1.0)
-
-
 def _boxes_fit(
     truth: InstanceColumns, predictions: Predictions, found: np.ndarray, rows: np.ndarray
 ) -> bool:
     overlaps = [
-        box_overlap(truth.box_xywh[row], predictions.box_xywh[i : i + 1])[0]
+        box_iou(truth.box_xywh[row][None], predictions.box_xywh[i : i + 1])[0, 0]
         for i, row in zip(found.tolist(), rows.tolist(), strict=True)
     ]
     return bool(overlaps) and float(np.quantile(overlaps, 0.1)) > _LEAST_OVERLAP

@@ -12,7 +12,7 @@ class Finding:
     Attributes:
         name: its name, lower_snake.
         text: what was seen and what it means.
-        is_fatal: nothing else can be told before it is mended.
+        is_fatal: nothing else can be checked until it is fixed.
     """
 
     name: str

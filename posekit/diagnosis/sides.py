@@ -82,7 +82,7 @@ def pairs_by_geometry(poses: Poses, schema: KeypointSchema) -> Iterator[Finding]
     apart, given = _mirror_distances(relative, known, np.asarray(schema.flip_indices))
     own = np.arange(len(known))
     best = given.copy()
-    # only what does not fit is matched anew: in dense schemas neighbours fit about as well
+    # only what does not fit is matched again: in dense schemas neighbours fit about as well
     doubtful = np.flatnonzero(apart[own, given] > _FAR)
     cost = (apart + apart.T)[np.ix_(doubtful, doubtful)]
     best[doubtful] = doubtful[linear_sum_assignment(cost)[1]]

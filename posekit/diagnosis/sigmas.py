@@ -13,8 +13,9 @@ from posekit.config.cards import DatasetCard
 from posekit.data.columns import InstanceColumns
 from posekit.data.index import build_index
 from posekit.errors import ConfigError, DatasetError
-from posekit.evaluation.base import exact_points, plain_values
+from posekit.evaluation.base import plain_values
 from posekit.evaluation.tables import text_table
+from posekit.poses.predictions import exact_points
 from posekit.schema import KeypointSchema
 
 _RESAMPLES = 2000
@@ -77,7 +78,7 @@ def estimate_sigmas(
     resamples of the instances.
 
     Args:
-        repeats: two or more annotations; instances are told to be the same by image and instance
+        repeats: two or more annotations; instances are matched by image and instance
             id.
         schema: the keypoints.
         seed: key of the resampling.

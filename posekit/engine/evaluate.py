@@ -18,7 +18,7 @@ from posekit.diagnosis.pairs import pair
 from posekit.engine.processes import join_processes, own_device
 from posekit.engine.setup import HeadSetup, read_heads
 from posekit.errors import CheckpointError, ConfigError, PredictionError, nearest
-from posekit.evaluation.base import Predictions, Scores
+from posekit.evaluation.base import Scores
 from posekit.evaluation.baseline import MeanPose
 from posekit.evaluation.boxes import boxes_file
 from posekit.evaluation.pck import evaluate_pck
@@ -29,6 +29,7 @@ from posekit.models import PoseModel, load_model
 from posekit.models.checkpoint import read_description
 from posekit.pages.pictures import write_best_worst
 from posekit.pages.report import write_report
+from posekit.poses.predictions import Predictions
 from posekit.training.events import HeadResult
 
 YARDSTICK = "PCK@0.1"

@@ -37,7 +37,7 @@ class Needed:
     Attributes:
         path: where it must lie.
         what: what it is.
-        source: where it is to be had.
+        source: where to get it.
         entry: the published entry that cannot be compared without it; '' for training.
         is_judged: False if that entry is not judged anyway.
     """
@@ -66,7 +66,7 @@ class Row:
         verdict: 'reproduced' (within the tolerance), 'above', 'below', or 'not judged'.
         source: the table of the published number.
         doubt: why the number cannot be expected, if so.
-        taken_from: 'run' if the run's own evaluation was used, 'model' if it was made anew.
+        taken_from: 'run' if the run's own evaluation was used, 'model' if it was computed again.
     """
 
     entry: str

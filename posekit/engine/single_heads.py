@@ -1,4 +1,4 @@
-"""Each head alone: what joint training gives, measured against the same samples without company."""
+"""Single-head runs: each head trained on the same samples, to measure what joint training gives."""
 
 from __future__ import annotations
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +15,7 @@ from posekit.engine.evaluate import RunEvaluator, recipe_of
 from posekit.engine.setup import read_heads
 from posekit.errors import ConfigError, PosekitError, PredictionError
 from posekit.pages.view import Answers, write_poses_view, write_view
-from posekit.poses.read import read_predictions
+from posekit.poses.read import read_poses, read_predictions
 from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
@@ -51,8 +49,8 @@ def view(
     if path.is_dir() and (path / "recipe.yaml").is_file():
         index, file = _evaluated(path, head)
         return write_view(out, index, read_answers(file, index), limit=limit)
-    if path.is_dir() or path.name.endswith(".poses.json"):
-        files = sorted(path.rglob("*.poses.json")) if path.is_dir() else [path]
+    if path.is_dir() or path.name.endswith((".poses.json", ".poses.jsonl")):
+        files = sorted(path.rglob("*.poses.json*")) if path.is_dir() else [path]
         if not files:
             raise ConfigError(
                 f"{path}: found neither recipe.yaml (a run) nor *.poses.json (of `posekit predict`)"
@@ -99,39 +97,11 @@ def _evaluated(run: Path, head: str | None) -> tuple[PoseIndex, Path]:
 
 
 def _read_poses(files: list[Path]) -> Iterator[Poses]:
-    """Return what `posekit predict` wrote; of all heads' files the fused poses."""
+    """Yield what `posekit predict` wrote; of all heads' files the fused poses."""
     first: KeypointSchema | None = None
     for file in files:
-        try:
-            data = json.loads(file.read_text(encoding="utf-8"))
-            poses = _poses_of(data.get("fused", data))
-        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
-            raise PosekitError(f"{file}: not a file that `posekit predict` writes") from None
+        poses = read_poses(file)
         first = first or poses.schema
         if poses.schema.keypoints != first.keypoints:
             raise PosekitError(f"{file}: its keypoints are of another head than those before it")
         yield poses
-
-
-def _poses_of(data: dict[str, Any]) -> Poses:
-    """Read back what `Poses.to_coco` gave."""
-    category = data["categories"][0]
-    names, k = category["keypoints"], len(category["keypoints"])
-    links = tuple((names[a - 1], names[b - 1]) for a, b in category["skeleton"])
-    entries, images = data["annotations"], data["images"]
-    triples = np.array([entry["keypoints"] for entry in entries], dtype=np.float64)
-    scores = np.array([entry["keypoint_scores"] for entry in entries], dtype=np.float32)
-    n = len(entries)
-    return Poses(
-        head=category["name"],
-        schema=KeypointSchema.from_dict(
-            {"name": category["name"], "keypoints": names, "skeleton": links}
-        ),
-        keypoints=triples.reshape(n, k, 3)[..., :2],
-        scores=scores.reshape(n, k),
-        box_xywh=np.array([entry["bbox"] for entry in entries], dtype=np.float64).reshape(n, 4),
-        box_scores=np.ones(n),
-        image_index=np.array([entry["image_id"] for entry in entries], dtype=np.int64),
-        image_names=tuple(image["file_name"] for image in images),
-        image_sizes=tuple((image["height"], image["width"]) for image in images),
-    )

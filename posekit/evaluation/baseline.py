@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 
 from posekit.data.index import PoseIndex
-from posekit.evaluation.base import Predictions
+from posekit.poses.predictions import Predictions
 
 _NEAR = 0.1
 

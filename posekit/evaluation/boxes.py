@@ -11,9 +11,9 @@ import numpy as np
 
 from posekit.data.index import PoseIndex
 from posekit.errors import PredictionError
-from posekit.evaluation.base import Predictions
 from posekit.evaluation.baseline import annotated_boxes
 from posekit.evaluation.protocol import Protocol
+from posekit.poses.predictions import Predictions
 
 
 def boxes_of(index: PoseIndex, protocol: Protocol) -> Predictions:

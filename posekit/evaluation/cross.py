@@ -14,13 +14,13 @@ from PIL import Image
 from posekit.data.index import PoseIndex
 from posekit.drawing import draw_matrix
 from posekit.errors import ConfigError, PosekitError
-from posekit.evaluation.base import Predictions
 from posekit.evaluation.pck import evaluate_pck
 from posekit.evaluation.protocol import PckProtocol
 from posekit.evaluation.runner import predict_split
-from posekit.evaluation.submission import write_text
 from posekit.evaluation.tables import text_table
 from posekit.models import PoseModel
+from posekit.output import write_text
+from posekit.poses.predictions import Predictions
 from posekit.schema_map import map_schema
 
 METRIC = "PCK@0.1"

@@ -9,8 +9,9 @@ import numpy as np
 from posekit.data.columns import InstanceColumns
 from posekit.evaluation import oks, pck
 from posekit.evaluation import points as pts
-from posekit.evaluation.base import Predictions, Scores, exact_points, protocol_dict
+from posekit.evaluation.base import Scores, protocol_dict
 from posekit.evaluation.protocol import DlcProtocol, OksProtocol, PckProtocol
+from posekit.poses.predictions import Predictions, exact_points
 from posekit.schema import KeypointSchema
 
 

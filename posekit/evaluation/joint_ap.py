@@ -15,15 +15,10 @@ import numpy as np
 from posekit.data.columns import InstanceColumns
 from posekit.evaluation import oks
 from posekit.evaluation import points as pts
-from posekit.evaluation.base import (
-    Predictions,
-    Scores,
-    evaluated_rows,
-    exact_points,
-    protocol_dict,
-)
+from posekit.evaluation.base import Scores, evaluated_rows, protocol_dict
 from posekit.evaluation.oks_nms import rank, without_repeats
 from posekit.evaluation.protocol import JointApProtocol
+from posekit.poses.predictions import Predictions, exact_points
 from posekit.schema import KeypointSchema
 
 

@@ -6,9 +6,10 @@ import numpy as np
 
 from posekit.data.columns import InstanceColumns
 from posekit.evaluation import points as pts
-from posekit.evaluation.base import Predictions, Scores, protocol_dict
+from posekit.evaluation.base import Scores, protocol_dict
 from posekit.evaluation.points import Points
 from posekit.evaluation.protocol import NmeProtocol
+from posekit.poses.predictions import Predictions
 from posekit.schema import KeypointSchema
 
 
@@ -38,14 +39,6 @@ def evaluate_nme(
         counts=pts.count(points),
         lower_is_better=True,
     )
-
-
-def instance_nme(
-    truth: InstanceColumns, predictions: Predictions, schema: KeypointSchema, protocol: NmeProtocol
-) -> np.ndarray:
-    """float64 (n,): NME of each labelled instance, in the truth's order."""
-    error = _errors(pts.join(truth, predictions, schema, protocol), protocol)
-    return _of_instances(error)
 
 
 def area_under_curve(values: np.ndarray, threshold: float) -> float:

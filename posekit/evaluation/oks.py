@@ -9,10 +9,11 @@ import numpy as np
 from posekit.data.columns import InstanceColumns
 from posekit.errors import ConfigError, PredictionError
 from posekit.evaluation import oks_engine, oks_reference
-from posekit.evaluation.base import Predictions, Scores, exact_points, protocol_dict, show_id
+from posekit.evaluation.base import Scores, protocol_dict
 from posekit.evaluation.oks_engine import Matches, OksDetections, OksResult, OksTruth
 from posekit.evaluation.oks_nms import Ranked, rank
 from posekit.evaluation.protocol import CrowdPoseProtocol, OksProtocol, WholeBodyProtocol
+from posekit.poses.predictions import Predictions, exact_points, show_id
 from posekit.schema import KeypointSchema
 
 _BOX_TO_AREA = 0.53

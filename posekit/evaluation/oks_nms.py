@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from posekit.evaluation.base import Predictions
 from posekit.evaluation.protocol import OksProtocol
+from posekit.poses.predictions import Predictions
+from posekit.poses.similarity import keypoint_oks
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def suppress(
 def _similarity(points: np.ndarray, area: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
     squared = ((points[:, None] - points[None]) ** 2).sum(axis=-1)
     mean_area = (area[:, None] + area[None]) / 2 + np.spacing(1)
-    return np.exp(-squared / (sigmas * 2) ** 2 / mean_area[..., None] / 2).mean(axis=-1)
+    return keypoint_oks(squared, mean_area, sigmas).mean(axis=-1)
 
 
 def _hard(similarity: np.ndarray, score: np.ndarray, threshold: float) -> list[int]:

@@ -6,8 +6,9 @@ import numpy as np
 
 from posekit.data.columns import InstanceColumns
 from posekit.evaluation import points as pts
-from posekit.evaluation.base import Predictions, Scores, protocol_dict
+from posekit.evaluation.base import Scores, protocol_dict
 from posekit.evaluation.protocol import PckhProtocol
+from posekit.poses.predictions import Predictions
 from posekit.schema import KeypointSchema
 
 

@@ -9,13 +9,9 @@ import numpy as np
 
 from posekit.data.columns import InstanceColumns
 from posekit.errors import ConfigError, PredictionError
-from posekit.evaluation.base import (
-    Predictions,
-    exact_points,
-    join_by_instance,
-    show_id,
-)
+from posekit.evaluation.base import join_by_instance
 from posekit.evaluation.protocol import Normaliser, Protocol
+from posekit.poses.predictions import Predictions, exact_points, show_id
 from posekit.schema import KeypointSchema
 
 _SAME = 1e-9

@@ -11,7 +11,7 @@ from posekit.config.cards import DatasetCard
 from posekit.data.columns import InstanceColumns
 from posekit.errors import ConfigError, nearest
 from posekit.evaluation import dlc, joint_ap, nme, oks, pck, pckh
-from posekit.evaluation.base import Predictions, Scores
+from posekit.evaluation.base import Scores
 from posekit.evaluation.protocol import (
     AucEpeProtocol,
     CrowdPoseProtocol,
@@ -24,6 +24,7 @@ from posekit.evaluation.protocol import (
     Protocol,
     WholeBodyProtocol,
 )
+from posekit.poses.predictions import Predictions
 
 _LOWER_IS_BETTER = ("NME", "FR@", "EPE", "RMSE")
 

@@ -1,4 +1,4 @@
-"""Runs a model's head over a split and scores it: the join of model, index and evaluator."""
+"""Runs a model's head over a split and scores it: where model, index and evaluator meet."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from posekit.codecs import Codec, build_codec, inverse_crop_matrices, transform_
 from posekit.data.eval_loader import DetectedBoxes, EvalLoader
 from posekit.data.index import PoseIndex
 from posekit.errors import ConfigError, nearest
-from posekit.evaluation.base import Predictions, Scores, plain_values
+from posekit.evaluation.base import Scores, plain_values
 from posekit.evaluation.boxes import boxes_hash, boxes_of
 from posekit.evaluation.protocol import OksProtocol, Protocol
 from posekit.evaluation.registry import evaluate, protocol_of
-from posekit.evaluation.submission import write_submission, write_text
+from posekit.evaluation.submission import write_submission
 from posekit.evaluation.tables import write_csv
 from posekit.models import PoseModel
+from posekit.output import write_text
+from posekit.poses.predictions import Predictions
 from posekit.version import __version__
 
 Progress = Callable[[int, int], None]

@@ -11,12 +11,13 @@ from posekit.data.columns import InstanceColumns
 from posekit.data.index import PoseIndex
 from posekit.errors import ConfigError, PosekitError
 from posekit.evaluation import oks, oks_reference
-from posekit.evaluation.base import Predictions, Scores
+from posekit.evaluation.base import Scores
 from posekit.evaluation.baseline import annotated_boxes
 from posekit.evaluation.oks_engine import OksResult
 from posekit.evaluation.protocol import OksProtocol, Protocol
 from posekit.evaluation.registry import evaluate, protocol_of
 from posekit.evaluation.tables import text_table
+from posekit.poses.predictions import Predictions
 from posekit.poses.read import read_predictions
 from posekit.schema import KeypointSchema
 from posekit.version import __version__

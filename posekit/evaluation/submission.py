@@ -1,8 +1,7 @@
-"""Predictions files: posekit's own, COCO results and MPII's .mat, written and read."""
+"""The files of an evaluation: posekit's own predictions and what test servers take."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 from collections.abc import Iterable
@@ -13,38 +12,13 @@ import numpy as np
 import scipy.io
 
 from posekit.data.columns import InstanceColumns
-from posekit.errors import PosekitError
-from posekit.evaluation.base import Predictions
 from posekit.evaluation.oks import part_columns, sigmas_of
 from posekit.evaluation.oks_nms import rank
 from posekit.evaluation.protocol import JointApProtocol, OksProtocol, Protocol
+from posekit.output import write_text
+from posekit.poses.predictions import Predictions, plain_id
+from posekit.poses.write import PART_FIELDS, PREDICTIONS_FILE, write_json_list, write_predictions
 from posekit.schema import KeypointSchema
-
-PREDICTIONS_FILE = "predictions.json"
-_PART_FIELDS = {"body": "keypoints", "foot": "foot_kpts", "face": "face_kpts"}
-_PART_FIELDS |= {"lefthand": "lefthand_kpts", "righthand": "righthand_kpts"}
-
-
-def write_predictions(file: Path, predictions: Predictions) -> Path:
-    """Write posekit's own file: one record a line in a JSON list, nothing rounded.
-
-    Fields: id, image_id, category_id, bbox [x, y, w, h], bbox_score, keypoints [[x, y, score]],
-    input_area. `read_predictions` gives back the same arrays.
-    """
-    joined = np.concatenate([predictions.keypoints, predictions.scores[..., None]], axis=2)
-    records = (
-        {
-            "id": plain_id(predictions.instance_id[i]),
-            "image_id": plain_id(predictions.image_id[i]),
-            "category_id": int(predictions.category_id[i]),
-            "bbox": predictions.box_xywh[i].tolist(),
-            "bbox_score": float(predictions.box_scores[i]),
-            "keypoints": joined[i].tolist(),
-            "input_area": float(predictions.input_area[i]),
-        }
-        for i in range(len(predictions))
-    )
-    return write_json_list(file, records)
 
 
 def write_submission(
@@ -82,7 +56,7 @@ def coco_results(
     left = ranked.predictions
     joined = np.concatenate([left.keypoints, left.scores[..., None]], axis=2)
     parts = {
-        _PART_FIELDS.get(name, name): part_columns(schema, first, last)
+        PART_FIELDS.get(name, name): part_columns(schema, first, last)
         for name, (first, last) in getattr(protocol, "parts", {}).items()
     } or {"keypoints": slice(None)}
     for i in range(len(left)):
@@ -141,30 +115,3 @@ def write_frames(
         write_text(folder / f"{name}.json", json.dumps({**content, "categories": categories}))
         for name, content in files.items()
     ]
-
-
-def write_json_list(file: Path, records: Iterable[dict[str, Any]]) -> Path:
-    """Write a JSON list with one record a line, atomically; PosekitError if it cannot be."""
-    lines = (
-        ("," if number else "") + "\n" + json.dumps(record) for number, record in enumerate(records)
-    )
-    return write_text(file, itertools.chain(["["], lines, ["\n]\n"]))
-
-
-def write_text(file: Path, parts: str | Iterable[str]) -> Path:
-    """Write text piece by piece, atomically; PosekitError if it cannot be written."""
-    temporary = file.with_name(file.name + ".part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.writelines([parts] if isinstance(parts, str) else parts)
-        os.replace(temporary, file)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise PosekitError(f"{file}: cannot be written ({error.strerror})") from None
-    return file
-
-
-def plain_id(value: Any) -> int | str:
-    """Return an id as JSON writes it."""
-    return value.decode() if isinstance(value, bytes) else int(value)

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from posekit.poses.table import Poses
 
 _HOME = {
-    "HeadPoses": "predictor",
-    "LoadedImage": "images",
-    "Poses": "results",
-    "Predictor": "predictor",
-    "fuse": "fusion",
-    "load": "predictor",
-    "load_image": "images",
-    "union_schema": "fusion",
+    "HeadPoses": "posekit.inference.predictor",
+    "LoadedImage": "posekit.inference.images",
+    "Poses": "posekit.poses.table",
+    "Predictor": "posekit.inference.predictor",
+    "fuse": "posekit.poses.fusion",
+    "load": "posekit.inference.predictor",
+    "load_image": "posekit.inference.images",
+    "union_schema": "posekit.poses.fusion",
 }
 
 __all__ = [
@@ -41,4 +41,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(import_module(_HOME[name]), name)

@@ -13,7 +13,7 @@ import numpy as np
 from posekit.config.base import read_yaml, validate
 from posekit.errors import ConfigError, PredictionError, nearest
 from posekit.inference.detector_card import DetectorCard, InputCard, PartCard
-from posekit.poses.tracking import box_overlap
+from posekit.poses.similarity import box_iou
 
 TORCHVISION = "torchvision:"
 
@@ -38,7 +38,7 @@ def open_detector(name: str | Path, device: str = "cpu") -> Detector:
 
     Raises:
         ConfigError: the card is wrong, or no such detector.
-        PredictionError: a missing extra or file, or weights that cannot be had.
+        PredictionError: a missing extra or file, or weights that are not available.
     """
     if str(name).startswith(TORCHVISION):
         model, _, classes = str(name).removeprefix(TORCHVISION).partition(":")
@@ -251,7 +251,7 @@ def _finish(
     for i in range(len(boxes)):
         rivals = [j for j in kept if classes[j] == classes[i]]
         if card.nms is not None and rivals:
-            overlap = box_overlap(boxes[i : i + 1], boxes[rivals])
+            overlap = box_iou(boxes[i : i + 1], boxes[rivals])
             if overlap.max() > card.nms:
                 continue
         kept.append(i)

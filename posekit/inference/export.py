@@ -1,4 +1,4 @@
-"""Export for other runtimes, with a gate: a file that answers otherwise is not written."""
+"""Export for other runtimes, with a gate: a file whose outputs differ is not written."""
 
 from __future__ import annotations
 

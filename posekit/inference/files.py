@@ -43,7 +43,7 @@ class FilesDone:
         poses: instances found in images.
         already: inputs that an earlier run had done.
         written: the files written, in order.
-        failed: input -> the sentence that says why it was passed over.
+        failed: input -> the sentence that says why it was skipped.
         warnings: sentences about results that may not be whole.
     """
 
@@ -78,7 +78,7 @@ def predict_files(
     For photo.jpg it writes photo.poses.json (COCO keypoints with scores; with head="all" one such
     entry per head and one for the fused poses) and photo.poses.jpg (the poses drawn in); for
     clip.mp4 clip.poses.jsonl (a line per frame) and clip.poses.mp4. Inputs below a folder keep
-    their place below it. A file that cannot be read is passed over and named in the result.
+    their place below it. A file that cannot be read is skipped and named in the result.
     Memory does not grow with the number of images or frames.
 
     Args:

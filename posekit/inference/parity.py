@@ -23,7 +23,7 @@ Sample = tuple[np.ndarray, np.ndarray]
 
 
 class ParityError(CheckpointError):
-    """An exported model answers otherwise than the model that it was made from."""
+    """An exported model whose outputs differ from those of the model it was made from."""
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ from posekit.errors import CheckpointError, PredictionError, nearest
 from posekit.inference.hub import MODEL_FILE, fetch_model, is_address
 from posekit.inference.images import MAX_PIXELS, LoadedImage, is_one_image, load_images
 from posekit.models import PoseModel, load_model, read_description
-from posekit.poses.fusion import fuse
+from posekit.poses.fusion import fuse, union_schema
 from posekit.poses.table import Poses
+from posekit.schema import KeypointSchema
 
 ALL = "all"
 _MOST_WAITING_BYTES = 1 << 28
@@ -149,6 +150,12 @@ class Predictor:
                 waiting, count, held = [], 0, 0
         if waiting:
             yield from self._finish(waiting, heads)
+
+    @property
+    def schema(self) -> KeypointSchema:
+        """The keypoints that it predicts; of several heads every name once."""
+        schemas = [self.model.head(name).schema for name in self.heads]
+        return schemas[0] if len(schemas) == 1 else union_schema(schemas)
 
     def choose(self, head: str | None) -> tuple[str, ...]:
         """Return the heads that a `head` argument names; PredictionError lists those there are."""

@@ -261,5 +261,5 @@ def _unknown(name: str) -> str:
 
 def _failed(config: BackboneConfig, error: Exception) -> str:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    wanted = "its pretrained weights cannot be had" if config.pretrained else "it cannot be built"
+    wanted = "pretrained weights are not available" if config.pretrained else "it cannot be built"
     return f"backbone '{config.name}': {wanted}: {reason}"

@@ -85,7 +85,7 @@ def build_feature_maps(
 
     Raises:
         ConfigError: the model gives no feature maps or none of that stride, lacks a setting, or
-            does not take the input size; or its weights cannot be had.
+            does not take the input size; or its weights are not available.
     """
     settings: dict[str, Any] = {"pretrained": pretrained, "num_classes": 0}
     if drop_path:

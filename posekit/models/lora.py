@@ -19,7 +19,7 @@ _LAYERS = {"attention": (".attn.",), "ffn": (".mlp.",)}
 class LoraLinear(nn.Linear):
     """A linear layer with a trainable product of two thin matrices beside its frozen weight.
 
-    It starts without effect: one of the two is zero.
+    Initially a no-op: B is zero.
 
     Source: Hu et al., LoRA (ICLR 2022), section 4.1.
     """

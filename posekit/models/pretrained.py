@@ -35,7 +35,7 @@ def load_pretrained(backbone: nn.Module, source: str | Path, kernel: KernelFit =
 
     Raises:
         CheckpointError: the file cannot be read or does not fit.
-        ConfigError: the backbone is no plain ViT, or timm's weights cannot be had.
+        ConfigError: the backbone is no plain ViT, or timm's weights are not available.
     """
     foreign = _read(source)
     for position, tensors in foreign.heads.items():
@@ -57,7 +57,7 @@ def _read(source: str | Path) -> ForeignWeights:
     except (OSError, RuntimeError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ConfigError(
-            f"backbone: the pretrained weights '{name}' cannot be had: {reason}"
+            f"backbone: the pretrained weights '{name}' are not available: {reason}"
         ) from None
     return sort_tensors(name, model.state_dict())
 

@@ -24,7 +24,7 @@ from posekit.drawing import (
     stroke_width,
 )
 from posekit.errors import DatasetError, PosekitError
-from posekit.evaluation.base import Predictions
+from posekit.poses.predictions import Predictions
 
 _PANEL = 250
 _CONTEXT = 1.35
@@ -63,7 +63,7 @@ def write_best_worst(
 
     Only instances with at least half as many labelled keypoints as is usual in this split are
     chosen, so that one lucky keypoint does not make a best prediction. Images that cannot be read
-    are passed over. Cost: reads 2 `count` images.
+    are skipped. Cost: reads 2 `count` images.
 
     Args:
         folder: where the files go; made if it is not there.

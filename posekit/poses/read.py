@@ -14,8 +14,9 @@ import scipy.io
 
 from posekit.data.columns import InstanceColumns
 from posekit.errors import PredictionError, nearest
-from posekit.evaluation.base import Predictions
-from posekit.evaluation.submission import _PART_FIELDS
+from posekit.poses.predictions import Predictions, plain_id
+from posekit.poses.table import Poses
+from posekit.poses.write import PART_FIELDS
 from posekit.schema import KeypointSchema
 
 _XY, _XYS = 2, 3
@@ -44,7 +45,9 @@ def read_predictions(
     """Read a predictions file and check every record.
 
     Args:
-        file: posekit's predictions.json, COCO results (also whole-body ones), or MPII's pred.mat.
+        file: posekit's predictions.json, COCO results (also whole-body ones), MPII's pred.mat, or
+            what `posekit predict` writes (*.poses.json, whose images are found by the ends of their
+            paths; *.poses.jsonl, whose frames are the images of the folder of the video's name).
         schema: the schema that the keypoints must fit.
         truth: the annotations; images that they do not list are an error.
 
@@ -54,7 +57,15 @@ def read_predictions(
     path = Path(file)
     if path.suffix == ".mat":
         return _read_mat(path, schema, truth)
-    records = _load(path)
+    if path.suffix == ".jsonl":
+        records = _records_of(read_poses(path), path, truth)
+    else:
+        data = _json(path)
+        data = data.get("fused", data) if isinstance(data, dict) else data
+        if _is_predicted(data):
+            records = _records_of(_poses_of(data, path), path, truth)
+        else:
+            records = _checked_list(data, path)
     is_final = bool(records) and "score" in _mapping(records[0], path, 0)
     reader = _Reader(path, schema, truth)
     parsed = [reader.record(record, i, is_final) for i, record in enumerate(records)]
@@ -123,7 +134,7 @@ class _Reader:
         if "keypoints" not in data:
             self._fail(position, f"field 'keypoints' is missing{nearest('keypoints', data)}")
         values: list[Any] = []
-        for name in ["keypoints", *(f for f in _PART_FIELDS.values() if f != "keypoints")]:
+        for name in ["keypoints", *(f for f in PART_FIELDS.values() if f != "keypoints")]:
             if name not in data:
                 continue
             if not isinstance(data[name], list):
@@ -224,9 +235,121 @@ class _Reader:
         raise PredictionError(f"{self.file}, record {position}: {problem}")
 
 
-def _load(file: Path) -> list[Any]:
+def read_poses(file: str | Path) -> Poses:
+    """Read what `posekit predict` writes: *.poses.json, or *.poses.jsonl of a video.
+
+    Of a file of all heads the fused poses are read, of smoothed frames the smoothed points.
+
+    Raises:
+        PredictionError: the file cannot be read or is of another kind.
+    """
+    path = Path(file)
+    if path.suffix != ".jsonl":
+        data = _json(path)
+        return _poses_of(data.get("fused", data) if isinstance(data, dict) else data, path)
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as stream:
+            header, *frames = (json.loads(line) for line in stream)
+        schema, name = KeypointSchema.from_dict(header["schema"]), str(header["video"])
+        entries = [(i, entry) for i, frame in enumerate(frames) for entry in frame["poses"]]
+        n, size = len(entries), (int(header["height"]), int(header["width"]))
+        points = np.array([e["keypoints"] for _, e in entries], dtype=np.float64)
+        points = points.reshape(n, len(schema), _XYS)
+        has_tracks = n > 0 and all("track" in e for _, e in entries)
+        return Poses(
+            head=str(header["head"]),
+            schema=schema,
+            keypoints=points[..., :2],
+            scores=points[..., 2].astype(np.float32),
+            box_xywh=np.array([e["bbox"] for _, e in entries], dtype=np.float64).reshape(n, 4),
+            box_scores=np.array([e["bbox_score"] for _, e in entries], dtype=np.float64),
+            image_index=np.array([i for i, _ in entries], dtype=np.int64),
+            image_names=tuple(f"{name}, frame {frame['frame']}" for frame in frames),
+            image_sizes=(size,) * len(frames),
+            track_id=np.array([e["track"] for _, e in entries]) if has_tracks else None,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PredictionError(f"{path}: not a file that `posekit predict` writes") from error
+
+
+def _poses_of(data: Any, file: Path) -> Poses:
+    """Return the poses that `Poses.to_coco` turned into a COCO file's content."""
+    try:
+        category = data["categories"][0]
+        names, k = category["keypoints"], len(category["keypoints"])
+        links = tuple((names[a - 1], names[b - 1]) for a, b in category["skeleton"])
+        entries, images = data["annotations"], data["images"]
+        place = {image["id"]: i for i, image in enumerate(images)}
+        n = len(entries)
+        triples = np.array([entry["keypoints"] for entry in entries], dtype=np.float64)
+        scores = np.array([entry["keypoint_scores"] for entry in entries], dtype=np.float32)
+        scores = scores.reshape(n, k)
+        # The file keeps box score times mean keypoint score; a file of others may keep none.
+        mean = np.maximum(scores.mean(axis=1, dtype=np.float64), 1e-12) if n else np.ones(0)
+        given = [entry.get("score", float(m)) for entry, m in zip(entries, mean, strict=True)]
+        has_tracks = n > 0 and all("track_id" in entry for entry in entries)
+        return Poses(
+            head=category["name"],
+            schema=KeypointSchema.from_dict(
+                {"name": category["name"], "keypoints": names, "skeleton": links}
+            ),
+            keypoints=triples.reshape(n, k, _XYS)[..., :2],
+            scores=scores,
+            box_xywh=np.array([e["bbox"] for e in entries], dtype=np.float64).reshape(n, 4),
+            box_scores=np.array(given, dtype=np.float64) / mean,
+            image_index=np.array([place[e["image_id"]] for e in entries], dtype=np.int64),
+            image_names=tuple(image["file_name"] for image in images),
+            image_sizes=tuple((image["height"], image["width"]) for image in images),
+            track_id=np.array([e["track_id"] for e in entries]) if has_tracks else None,
+        )
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise PredictionError(f"{file}: not a file that `posekit predict` writes") from error
+
+
+def _records_of(poses: Poses, file: Path, truth: InstanceColumns) -> list[Any]:
+    """Return poses as records of a results file, with the ids of the split's images."""
+    ids = [plain_id(value) for value in np.asarray(truth.image_id).tolist()]
+    paths = [raw.decode() for raw in np.asarray(truth.image_path).tolist()]
+    known: dict[str, Any] = {}
+    folders: dict[str, list[Any]] = {}
+    for path, known_id in sorted(zip(paths, ids, strict=True), key=lambda pair: pair[0]):
+        parts = path.split("/")
+        for start in range(len(parts)):
+            end = "/".join(parts[start:])
+            known[end] = None if end in known else known_id  # two images of one name: neither
+        folders.setdefault(parts[-2] if len(parts) > 1 else "", []).append(known_id)
+    found: list[Any] = []
+    image_id: Any
+    for name in poses.image_names:
+        video, is_frame, number = name.rpartition(", frame ")
+        if is_frame and number.isdigit():
+            frames = folders.get(Path(video).stem, [])
+            image_id = frames[int(number)] if int(number) < len(frames) else None
+        else:
+            parts = Path(name).as_posix().split("/")
+            ends = ("/".join(parts[start:]) for start in range(len(parts)))
+            image_id = next((known[e] for e in ends if known.get(e) is not None), None)
+        if image_id is None:
+            raise PredictionError(
+                f"{file}: '{name}' is no image of the annotations (theirs are like "
+                f"'{next(iter(paths), None)}')"
+            )
+        found.append(image_id)
+    joined = np.concatenate([poses.keypoints, poses.scores[..., None]], axis=2)
+    return [
+        {
+            "image_id": found[image],
+            "score": float(poses.instance_scores[i]),
+            "bbox": poses.box_xywh[i].tolist(),
+            "keypoints": joined[i].ravel().tolist(),
+        }
+        for i, image in enumerate(poses.image_index.tolist())
+    ]
+
+
+def _json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise PredictionError(f"{file}: cannot be read ({reason})") from None
@@ -234,11 +357,24 @@ def _load(file: Path) -> list[Any]:
         raise PredictionError(
             f"{file}, line {error.lineno}: not valid JSON ({error.msg}); was the file cut off?"
         ) from None
+
+
+def _checked_list(data: Any, file: Path) -> list[Any]:
     if not isinstance(data, list):
         found = "an object" if isinstance(data, dict) else type(data).__name__
         hint = ", which looks like an annotation file" if _is_annotations(data) else ""
         raise PredictionError(f"{file}: found {found}{hint}, expected a list of predictions")
     return data
+
+
+def _is_predicted(data: Any) -> bool:
+    """Return whether data is what `Poses.to_coco` returns; an empty one tells by its images."""
+    if not _is_annotations(data) or not {"images", "categories"} <= set(data):
+        return False
+    entries = data["annotations"]
+    return isinstance(entries, list) and all(
+        isinstance(entry, dict) and "keypoint_scores" in entry for entry in entries
+    )
 
 
 def _is_annotations(data: Any) -> bool:

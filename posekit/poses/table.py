@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
+from posekit.errors import PredictionError
+from posekit.output import write_text
 from posekit.poses import conversions
 from posekit.schema import KeypointSchema
 
@@ -51,12 +54,29 @@ class Poses:
             return np.zeros(0)
         return self.box_scores * self.scores.mean(axis=1, dtype=np.float64)
 
-    def __getitem__(self, keypoint: str) -> np.ndarray:
-        """Return (N, 3): x, y and score of a keypoint by name; an unknown name is a ConfigError."""
-        k = self.schema.index(keypoint, "poses[...]")
-        return np.concatenate([self.keypoints[:, k], self.scores[:, k, None]], axis=1)
+    @overload
+    def __getitem__(self, key: str) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, key: int | slice | np.ndarray | list[Any]) -> Poses: ...
+    def __getitem__(self, key: Any) -> Any:
+        """Return instances by number, slice, mask or list; or a keypoint of all by its name.
 
-    def take(self, rows: np.ndarray) -> Poses:
+        A number gives Poses of one instance; a name gives float64 (N, 3): x, y and score, and an
+        unknown one is a ConfigError.
+        """
+        if isinstance(key, str):
+            k = self.schema.index(key, "poses[...]")
+            return np.concatenate([self.keypoints[:, k], self.scores[:, k, None]], axis=1)
+        if isinstance(key, int | np.integer):
+            return self.take(np.arange(len(self))[key][None])
+        rows = np.asarray(key) if isinstance(key, list) else key
+        return self.take(np.zeros(0, dtype=np.int64) if isinstance(key, list) and not key else rows)
+
+    def __iter__(self) -> Iterator[Poses]:
+        """Yield every instance as Poses of one."""
+        return (self[i] for i in range(len(self)))
+
+    def take(self, rows: np.ndarray | slice) -> Poses:
         """Return the chosen instances (indices or bool mask) of the same images."""
         arrays = ("keypoints", "scores", "box_xywh", "box_scores", "image_index")
         chosen: dict[str, Any] = {name: getattr(self, name)[rows] for name in arrays}
@@ -110,6 +130,19 @@ class Poses:
         Keypoints are x, y, 2 (all predicted), their confidences stand in `keypoint_scores`.
         """
         return conversions.to_coco(self)
+
+    def save(self, file: str | Path) -> Path:
+        """Write the poses: .json (COCO with scores, as `posekit predict` writes it) or .csv.
+
+        Raises:
+            PredictionError: another ending.
+        """
+        path = Path(file)
+        if path.suffix == ".json":
+            return write_text(path, json.dumps(self.to_coco()))
+        if path.suffix == ".csv":
+            return self.to_csv(path)
+        raise PredictionError(f"{path}: unknown ending; poses are saved as .json or .csv")
 
     def to_csv(self, file: str | Path) -> Path:
         """Write one line per instance: image, box, score, then x, y, score of each keypoint."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from posekit.poses.similarity import box_iou, keypoint_oks
 from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
@@ -96,25 +97,14 @@ class Tracker:
             return np.zeros((len(poses), len(self._tracks)))
         boxes = np.stack([track.box_xywh for track in self._tracks])
         if self.schema.sigmas is None:
-            return box_overlap(poses.box_xywh, boxes)
+            return box_iou(poses.box_xywh, boxes)
         points = np.stack([track.keypoints for track in self._tracks])
         weights = np.stack([track.scores for track in self._tracks])
         squared = ((poses.keypoints[:, None] - points[None]) ** 2).sum(-1)
         area = np.maximum(boxes[:, 2] * boxes[:, 3], 1.0)
-        variance = (2 * np.asarray(self.schema.sigmas)) ** 2
-        likeness = np.exp(-squared / (2 * area[None, :, None] * variance))
+        likeness = keypoint_oks(squared, area[None], np.asarray(self.schema.sigmas))
         trust = np.minimum(poses.scores[:, None], weights[None]).clip(1e-6)
         return (likeness * trust).sum(-1) / trust.sum(-1)
-
-
-def box_overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the intersection over union of boxes x, y, width, height: (N, 4), (M, 4) -> (N, M)."""
-    a, b = first[:, None], second[None]
-    low = np.maximum(a[..., :2], b[..., :2])
-    high = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=-1)
-    union = np.prod(a[..., 2:], axis=-1) + np.prod(b[..., 2:], axis=-1) - shared
-    return shared / np.maximum(union, 1e-12)
 
 
 def _one_euro(

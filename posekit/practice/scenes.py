@@ -16,7 +16,7 @@ from posekit.practice.person import render_person
 
 _CROWD = 10_000  # number of the figure that all people of a crowd share
 _ATTEMPTS = 6
-_LEAST_VISIBLE = 5  # keypoints; a scene with a less visible figure is drawn anew
+_LEAST_VISIBLE = 5  # keypoints; a scene with a less visible figure is drawn again
 
 
 def people_scene(

@@ -23,7 +23,6 @@ from posekit.training.clock import Clock
 from posekit.training.compiled import compile_parts
 from posekit.training.events import ErrorBook, HeadResult, Listener
 from posekit.training.gradients import check_measurable, measure_gradients
-from posekit.training.host_memory import keep_freed_memory
 from posekit.training.losses import PointLoss
 from posekit.training.objective import Objective, Terms
 from posekit.training.optimizer import build_optimizer
@@ -122,8 +121,6 @@ class Trainer:
         self.objective.to(accelerator.device)
         self.model = model
         _choose_attention(self.model, accelerator.device, training.precision)
-        if accelerator.device.type == "cpu":
-            keep_freed_memory()
         self.total_steps, unit = run_length(recipe, data.instances, accelerator.num_processes)
         self.optimizer = build_optimizer(self.model, config, self.objective.own_parameters())
         self.scheduler = build_scheduler(

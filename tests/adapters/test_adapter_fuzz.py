@@ -26,7 +26,6 @@ from test_adapter_contract import card_of
 
 from posekit.adapters import check_instance, get_adapter
 from posekit.adapters.blocks import NotInBlocks
-from posekit.adapters.detections import read_detections
 from posekit.adapters.registry import get_block_adapter
 from posekit.config.cards import SplitCard
 from posekit.errors import DatasetError
@@ -205,30 +204,6 @@ def test_mutated_json_values_give_an_error_or_a_parse(name, folders, seed):
     tree = {"coco_json": coco_data, "aic_json": aic_data, "mpii_json": mpii_data}[name]()
     file.write_text(json.dumps(mutate_tree(tree, random.Random(seed))))  # noqa: S311
     reads_or_says(adapter, split, root)
-
-
-def detections_data():
-    return [
-        {"image_id": i, "category_id": 1, "bbox": [1, 2.5, 30, 40], "score": 0.5} for i in range(4)
-    ]
-
-
-@FUZZ
-@given(seed=st.integers(0, 2**32))
-def test_mutated_detections_give_an_error_or_a_parse(tmp_path, seed):
-    rng = random.Random(seed)  # noqa: S311
-    file = tmp_path / "found.json"
-    if seed % 2:
-        file.write_text(json.dumps(mutate_tree(detections_data(), rng)))
-    else:
-        file.write_bytes(mutate_bytes(json.dumps(detections_data()).encode(), rng))
-    message = str(file)
-    try:
-        with an_alarm():
-            read_detections(file)
-    except DatasetError as error:
-        message = str(error)
-    assert str(file) in message
 
 
 @pytest.fixture(scope="module")

@@ -229,12 +229,12 @@ def test_image_names_stay_below_the_image_folder(load, name, message):
 def test_repeated_ids_are_refused_with_a_way_out(load):
     data = coco_data()
     data["annotations"][1]["id"] = 0
-    with pytest.raises(DatasetError, match=r"annotation 0: its id stands twice.*renumber: true"):
+    with pytest.raises(DatasetError, match=r"annotation 0: its id appears twice.*renumber: true"):
         load(data)
     assert [instance.instance_id for instance in load(data, renumber=True)] == [1, 2, 3]
     data = coco_data()
     data["images"][1]["id"] = 7
-    with pytest.raises(DatasetError, match=r"image 7: its id stands twice, for a\.jpg and b\.jpg"):
+    with pytest.raises(DatasetError, match=r"image 7: its id appears twice, for a\.jpg and b\.jpg"):
         load(data)
 
 

@@ -1,7 +1,5 @@
 """COFW's HDF5, YOLO-pose and detection files: what is particular to each, and their faults."""
 
-import json
-
 import cv2
 import h5py
 import numpy as np
@@ -9,7 +7,6 @@ import pytest
 from format_writers import IMAGES, SCHEMA, TRUTH, YOLO_YAML, write_cofw, write_yolo
 
 from posekit.adapters import EmptyImage, cofw_mat, yolo_pose
-from posekit.adapters.detections import read_detections
 from posekit.adapters.image_size import image_size
 from posekit.config.cards import SplitCard
 from posekit.errors import DatasetError
@@ -147,42 +144,3 @@ def test_a_header_that_claims_a_monstrous_size_is_refused(tmp_path):
     (tmp_path / "a.jpg").write_bytes(data)
     with pytest.raises(DatasetError, match=r"a\.jpg: not a readable image \(DecompressionBomb"):
         image_size(tmp_path / "a.jpg")
-
-
-def detection(**changes):
-    return {"image_id": 3, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5} | changes
-
-
-def test_detections_keep_file_order_and_ids(tmp_path):
-    file = tmp_path / "d.json"
-    file.write_text(json.dumps([detection(), detection(image_id=0, category_id=2)]))
-    found = read_detections(file)
-    assert found.image_id.tolist() == [3, 0]
-    assert len(read_detections(file, category_id=2)) == 1
-    file.write_text(json.dumps([detection(image_id="ä")]))
-    assert read_detections(file).image_id.tolist() == ["ä".encode()]
-    file.write_text("[]")
-    assert read_detections(file).box_xywh.shape == (0, 4)
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        ({"annotations": []}, r"expected a list"),
-        ([detection(bbox=[1, 2])], r"detection at position 0: bbox: found \[1, 2\]"),
-        ([detection(score="high")], r"score: found 'high', expected a number"),
-        ([detection(bbox=None)], r"bbox is empty"),
-        ([detection(), detection(image_id="x")], r"some image ids are numbers and some are text"),
-        ([{"image_id": 1}], r"key 'bbox' is missing"),
-    ],
-)
-def test_faulty_detections_are_named(tmp_path, data, message):
-    (tmp_path / "d.json").write_text(json.dumps(data))
-    with pytest.raises(DatasetError, match=message):
-        read_detections(tmp_path / "d.json")
-
-
-@pytest.mark.shared
-def test_the_reference_s_detection_files_read(reference):
-    assert len(read_detections(reference / "samples" / "test_coco_det_AP_H_56.json")) == 118
-    assert len(read_detections(reference / "samples" / "test_crowdpose_det_AP_40.json")) == 6

@@ -102,7 +102,7 @@ def test_a_folder_without_labels_is_refused(tmp_path):
         (lambda rows: rows[3].__setitem__(1, ""), r"'nose' has only one of x and y"),
         (lambda rows: rows[2].__setitem__(2, "likelihood"), r"likelihood columns.*predictions"),
         (lambda rows: rows[2].__setitem__(2, "z"), r"has a column 'z', expected x or y"),
-        (lambda rows: rows[2].__setitem__(2, "x"), r"column stands twice"),
+        (lambda rows: rows[2].__setitem__(2, "x"), r"column appears twice"),
         (lambda rows: rows[3].__setitem__(0, "../a.png"), r"does not name a file below"),
     ],
 )

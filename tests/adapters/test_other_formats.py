@@ -86,7 +86,7 @@ def test_aic_people_without_pose_or_box_and_images_without_people(tmp_path):
 
 def test_aic_names_a_repeated_image(tmp_path):
     write_json(tmp_path, aic_data()[:1] * 2)
-    with pytest.raises(DatasetError, match=r"image a: its id stands twice"):
+    with pytest.raises(DatasetError, match=r"image a: its id appears twice"):
         load(aic_json, tmp_path, "a.json")
 
 
@@ -301,7 +301,7 @@ def test_visibility_box_and_ignored_columns(tmp_path):
         ([["image", "nose_x"]], r"point 'nose' has no column for x and y both"),
         ([["image", *range(6)]], r"found 3 numbered points, expected the 4 of schema 'toy'"),
         ([["image", "what"]], r"column 'what' is neither a point's x or y nor known.*ignore"),
-        ([["image", "a", "a"]], r"the columns 'a' stand twice"),
+        ([["image", "a", "a"]], r"the columns 'a' appear twice"),
         ([*csv_rows()[:1], ["a.jpg", 1]], r"line 2: found 2 cells, expected 9"),
         ([*csv_rows()[:1], ["a.jpg", 1, "", *[1] * 6]], r"'nose': found '1', '', expected both"),
         ([*csv_rows()[:1], ["a.jpg", 1, "b", *[1] * 6]], r"'nose': found 'b', expected a number"),

@@ -1,7 +1,6 @@
 """What is written as COCO reads back equal, bit by bit."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from test_adapter_contract import read_all
 
 from posekit.adapters import EmptyImage, Instance
-from posekit.adapters.write_coco import instances_of, write_coco
+from posekit.adapters.write_coco import write_coco
 from posekit.errors import DatasetError
 
 NUMBER = st.floats(-1e5, 1e5, width=32)
@@ -93,33 +92,6 @@ def test_categories_carry_names_skeleton_from_one_and_flip_pairs(tmp_path):
     assert category["keypoints"] == list(SCHEMA.keypoints)
     assert category["skeleton"] == [[1, 4]]
     assert category["flip_pairs"] == [["left_eye", "right_eye"]]
-
-
-def test_columns_give_back_the_instances_they_hold():
-    nan = float("nan")
-    columns = SimpleNamespace(
-        keypoints=np.ones((2, 4, 2), np.float32),
-        visibility=np.ones((2, 4), np.uint8),
-        box_xywh=np.array([[1.0, 2, 3, 4], [5, 6, 7, 8]]),
-        has_box=np.array([True, False]),
-        area=np.array([9.0, nan]),
-        category_id=np.array([1, 2]),
-        is_crowd=np.array([False, True]),
-        instance_id=np.array([b"a", b"b"]),
-        image_index=np.array([0, 0]),
-        crop_center=np.array([[nan, nan], [1, 2]]),
-        crop_size=np.array([[nan, nan], [3, 4]]),
-        image_path=np.array([b"x.jpg", b"y.jpg"]),
-        image_id=np.array([3, 4]),
-        image_size=np.array([[5, 6], [0, 0]]),
-        extras={"head_size": np.array([1.5, nan])},
-        image_extras={"crowd": np.array([nan, 0.5])},
-    )
-    first, second, empty = instances_of(columns)
-    assert (first.image, first.image_id, first.instance_id) == ("x.jpg", 3, "a")
-    assert (first.area, first.crop_center, first.image_size) == (9.0, None, (5, 6))
-    assert (second.box_xywh, second.area, second.is_crowd) == (None, None, True)
-    assert (empty.image, empty.image_size, empty.extras) == ("y.jpg", None, {"crowd": 0.5})
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):

@@ -36,8 +36,8 @@ def test_texts_that_only_resemble_numbers_stay_text(text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\na: 2", r"here, line 2: not valid YAML: key 'a' stands twice"),
-        ("a: {b: 1, b: 2}", r"line 1: .*key 'b' stands twice"),
+        ("a: 1\na: 2", r"here, line 2: not valid YAML: key 'a' appears twice"),
+        ("a: {b: 1, b: 2}", r"line 1: .*key 'b' appears twice"),
         ("? [1, 2]\n: 3", r"line 1: .*found \[1, 2\] as a key, expected text"),
         ("a: [1", r"here, line 1: not valid YAML: expected ',' or '\]'"),
         ("a: *x", r"found undefined alias"),

@@ -189,7 +189,7 @@ def test_substitutes_are_other_rows_of_the_same_dataset_and_epoch():
         ),
         (
             lambda: MixedSampler([Source("a", "x", np.arange(2))] * 2, EQUAL, 4),
-            "the head 'a' stands twice",
+            "the head 'a' appears twice",
         ),
     ],
 )

@@ -15,7 +15,9 @@ from posekit.data.index import build_index
 from posekit.diagnosis.error_types import KINDS, error_types
 from posekit.engine.view import read_answers, view
 from posekit.errors import ConfigError, PosekitError, PredictionError
+from posekit.inference.video_log import frame_record
 from posekit.poses.read import read_predictions
+from posekit.poses.table import Poses
 
 
 @pytest.fixture
@@ -121,3 +123,39 @@ def test_the_command_writes_the_page(monkeypatch, capsys, run, tmp_path):
     cli.app(standalone_mode=False)
     assert out.is_file()
     assert "Wrote" in capsys.readouterr().out
+
+
+def test_what_predict_writes_is_scored_and_viewed_as_it_is(run, tmp_path):
+    index = build_index(load_dataset_card("blobs"), tmp_path / "data" / "blobs", "val")
+    own = read_predictions(
+        run / "eval" / "blobs" / "predictions.json", index.schema, index.columns
+    ).predictions
+    path = index.image_file_at(0)
+    first = own.image_id == index.columns.image_id[0]
+    part, n = own.take(np.flatnonzero(first)), int(first.sum())
+    poses = Poses(
+        "blobs", index.schema, part.keypoints, part.scores.astype(np.float32), part.box_xywh,
+        np.full(n, 0.5), np.zeros(n, dtype=np.int64), (str(path),), ((72, 96),),
+    )  # fmt: skip
+    file = tmp_path / "x.poses.json"
+    file.write_text(json.dumps(poses.to_coco()))
+    read = read_predictions(file, index.schema, index.columns)
+    assert read.is_final
+    np.testing.assert_allclose(read.predictions.keypoints, part.keypoints, atol=1e-3)
+    assert (read.predictions.image_id == part.image_id).all()
+    assert read.predictions.box_scores == pytest.approx(poses.instance_scores)
+    assert len(data_of(view(file, tmp_path / "v.html"))["items"]) == n
+    video = [
+        {"video": f"{path.parent.name}.mp4", "fps": 5, "height": 72, "width": 96,
+         "head": "blobs", "schema": index.schema.to_dict()},
+        frame_record(poses, 0, 5),
+    ]  # fmt: skip
+    lines = tmp_path / "clip.poses.jsonl"
+    lines.write_text("".join(json.dumps(line) + "\n" for line in video))
+    again = read_predictions(lines, index.schema, index.columns).predictions
+    np.testing.assert_allclose(again.keypoints, part.keypoints, atol=1e-3)
+    strange = json.loads(file.read_text())
+    strange["images"][0]["file_name"] = "elsewhere.jpg"
+    file.write_text(json.dumps(strange))
+    with pytest.raises(PredictionError, match=r"'elsewhere\.jpg' is no image of the annotations"):
+        read_predictions(file, index.schema, index.columns)

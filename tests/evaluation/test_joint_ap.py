@@ -12,12 +12,12 @@ import pytest
 from posekit.config.cards import load_dataset_card
 from posekit.data.index import build_index
 from posekit.errors import ConfigError, DatasetError, PredictionError
-from posekit.evaluation.base import Predictions
 from posekit.evaluation.joint_ap import evaluate_joint_ap
 from posekit.evaluation.oks import evaluate_oks
 from posekit.evaluation.protocol import JointApProtocol, OksProtocol
 from posekit.evaluation.registry import evaluate
 from posekit.evaluation.submission import write_submission
+from posekit.poses.predictions import Predictions
 
 NUM = 4
 SCHEMA = helpers.make_schema(NUM)

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posekit.errors import ConfigError, PredictionError
-from posekit.evaluation.base import exact_points
 from posekit.evaluation.dlc import evaluate_dlc
 from posekit.evaluation.nme import area_under_curve, evaluate_nme
 from posekit.evaluation.pck import evaluate_pck
@@ -23,6 +22,7 @@ from posekit.evaluation.protocol import (
     PckhProtocol,
     PckProtocol,
 )
+from posekit.poses.predictions import exact_points
 
 NUM = 4
 
@@ -212,7 +212,7 @@ def test_a_repeated_id_is_named():
     images = np.array(predictions.image_id)
     ids[5], images[5] = ids[4], images[4]
     twice = replace(predictions, instance_id=ids, image_id=images)
-    with pytest.raises(PredictionError, match="prediction 5: instance id 4 stands twice"):
+    with pytest.raises(PredictionError, match="prediction 5: instance id 4 appears twice"):
         evaluate_pck(truth, twice, schema, PckProtocol())
 
 

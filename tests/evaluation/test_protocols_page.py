@@ -38,10 +38,10 @@ def test_every_key_of_the_metrics_is_explained(page):
     assert not [key for key in sorted(keys) if f"`{key}`" not in page]
 
 
-def test_every_fault_that_the_autopsy_names_is_listed(page):
+def test_every_fault_that_the_diagnosis_names_is_listed(page):
     source = "".join(
-        (ROOT / "posekit" / "evaluation" / f"{name}.py").read_text(encoding="utf-8")
-        for name in ("autopsy", "autopsy_geometry")
+        (ROOT / "posekit" / "diagnosis" / f"{name}.py").read_text(encoding="utf-8")
+        for name in ("diagnose", "geometry")
     )
     names = set(re.findall(r'Finding\(\s*"(\w+)"', source))
     names |= set(re.findall(r'yield \(\s*"(\w+)"', source))

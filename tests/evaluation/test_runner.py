@@ -17,11 +17,11 @@ from posekit.codecs import build_codec
 from posekit.config.cards import dataset_card_from_dict
 from posekit.data.index import build_index
 from posekit.errors import ConfigError, DatasetError, PredictionError
-from posekit.evaluation.base import Predictions
 from posekit.evaluation.baseline import MeanPose
 from posekit.evaluation.registry import evaluate, protocol_of
 from posekit.evaluation.runner import evaluate_model, write_results
 from posekit.models import HeadSpec, PoseHead
+from posekit.poses.predictions import Predictions
 from posekit.poses.read import read_predictions
 from posekit.schema import KeypointSchema
 

@@ -24,7 +24,7 @@ from posekit.evaluation.oks_reference import load_xtcocotools
 from posekit.evaluation.registry import evaluate, protocol_of
 from posekit.evaluation.runner import write_results
 from posekit.evaluation.score import score_file
-from posekit.evaluation.submission import write_predictions
+from posekit.poses.write import write_predictions
 
 NUM = 4
 

@@ -11,8 +11,8 @@ import pytest
 from posekit.adapters.base import Instance
 from posekit.config.cards import dataset_card_from_dict
 from posekit.data.index import PoseIndex, build_index
-from posekit.evaluation.base import Predictions
 from posekit.pages.pictures import instance_errors, write_best_worst
+from posekit.poses.predictions import Predictions
 
 POINTS = np.array([[30, 20], [70, 20], [50, 80]], dtype=np.float32)
 

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from inference_helpers import SCHEMA_A, SCHEMA_B
 
+from posekit import inference
 from posekit.errors import ConfigError, PredictionError
 from posekit.inference.predictor import join
 from posekit.poses.fusion import fuse, union_schema
+from posekit.poses.read import read_poses
 from posekit.poses.table import Poses
 
 
@@ -177,3 +179,33 @@ def test_the_surer_head_weighs_more():
     a.scores[:], b.scores[:] = 0.9, 0.1
     b.keypoints[0, 0] = a.keypoints[0, 1] + (1, 0)
     assert fuse({"a": a, "b": b})["left_hand"][0, 0] == pytest.approx(a.keypoints[0, 1, 0] + 0.1)
+
+
+def test_poses_are_indexed_sliced_masked_and_iterated():
+    found = poses([0, 1, 1])
+    assert found[-1].keypoints == pytest.approx(found.keypoints[2:])
+    assert found[1:].image_index.tolist() == [1, 1]
+    assert len(found[found.image_index == 0]) == 1
+    assert len(found[[]]) == 0
+    assert found[[2, 0]].keypoints == pytest.approx(found.keypoints[[2, 0]])
+    assert [one.image_index.tolist() for one in found] == [[0], [1], [1]]
+    with pytest.raises(IndexError):
+        found[3]
+
+
+def test_saved_poses_come_back(tmp_path: Path):
+    found = poses([0, 1, 1])
+    again = read_poses(found.save(tmp_path / "p.json"))
+    assert again.image_names == found.image_names
+    assert again.image_sizes == found.image_sizes
+    assert again.keypoints == pytest.approx(found.keypoints, abs=1e-3)
+    assert again.scores == pytest.approx(found.scores, abs=1e-4)
+    assert again.box_scores == pytest.approx(found.box_scores, abs=1e-4)
+    assert found.save(tmp_path / "p.csv").read_text().startswith("image,")
+    with pytest.raises(PredictionError, match=r"saved as \.json or \.csv"):
+        found.save(tmp_path / "p.xyz")
+
+
+@pytest.mark.parametrize("name", inference.__all__)
+def test_every_name_of_the_package_can_be_imported(name: str):
+    assert getattr(inference, name).__name__ == name

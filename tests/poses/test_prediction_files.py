@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from posekit.errors import PredictionError
-from posekit.evaluation.base import Predictions
 from posekit.evaluation.oks import evaluate_oks
 from posekit.evaluation.protocol import OksProtocol, PckhProtocol, WholeBodyProtocol
-from posekit.evaluation.submission import write_predictions, write_submission
+from posekit.evaluation.submission import write_submission
+from posekit.poses.predictions import Predictions
 from posekit.poses.read import read_predictions
+from posekit.poses.write import write_predictions
 
 NUM = 4
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from inference_helpers import SCHEMA_A
 
+from posekit.poses.similarity import box_iou
 from posekit.poses.table import Poses
-from posekit.poses.tracking import Tracker, box_overlap
+from posekit.poses.tracking import Tracker
 from posekit.schema import KeypointSchema
 
 WITH_SIGMAS = KeypointSchema("s", SCHEMA_A.keypoints, sigmas=(0.05, 0.06, 0.06), sigmas_source="t")
@@ -60,7 +61,7 @@ def test_smoothing_calms_a_resting_point_and_follows_a_fast_one():
     assert abs(last - (50 + 20 * 29)) < 12
 
 
-def test_box_overlap_is_the_intersection_over_the_union():
+def test_the_iou_of_boxes_is_the_intersection_over_the_union():
     a = np.array([[0.0, 0, 10, 10], [20, 20, 5, 5]])
     b = np.array([[5.0, 0, 10, 10]])
-    assert box_overlap(a, b) == pytest.approx(np.array([[50 / 150], [0]]))
+    assert box_iou(a, b) == pytest.approx(np.array([[50 / 150], [0]]))

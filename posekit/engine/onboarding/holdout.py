@@ -60,7 +60,7 @@ def _by_groups(groups: Counter[str], by: str, what: str) -> HoldOut:
     chosen: list[str] = []
     count = 0
     for name in sorted(groups, key=lambda name: hashlib.sha256(name.encode()).digest()):
-        # A group that would take much more than the share is passed over.
+        # A group that would take much more than the share is skipped.
         if count + groups[name] <= 1.5 * SHARE * total or not chosen:
             chosen.append(name)
             count += groups[name]

@@ -39,7 +39,7 @@ def mean_shape(points: np.ndarray, labelled: np.ndarray) -> np.ndarray | None:
 
     Args:
         points: float (N, K, 2).
-        labelled: bool (N, K); poses with fewer than three labelled points are passed over.
+        labelled: bool (N, K); poses with fewer than three labelled points are skipped.
 
     Returns:
         float64 (K, 2), middle at 0 and size 1; None if there are fewer than five poses or a point

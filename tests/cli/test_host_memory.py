@@ -9,7 +9,7 @@ import pytest
 
 _PROGRAM = """
 import resource, sys, torch
-from posekit.training.host_memory import keep_freed_memory
+from posekit.cli.host_memory import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def step():
@@ -33,3 +33,10 @@ def faults(how: str) -> int:
 def test_later_steps_fault_in_hardly_any_page() -> None:
     # 3 steps x 144 MB are 105,000 pages of 4 KiB, or 211 huge pages
     assert faults("keep") < 50 < faults("leave")
+
+
+def test_training_from_python_leaves_the_allocator_of_the_process_alone() -> None:
+    program = "import sys, posekit.engine.train; print('posekit.cli.host_memory' in sys.modules)"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -13,9 +13,10 @@ def keep_freed_memory() -> bool:
     """Let freed tensors' memory serve the next ones in this process; True if that could be set.
 
     A step on the CPU frees and allocates the same gigabyte again. By default glibc returns large
-    blocks to the kernel, which then hands out zeroed pages anew, a page fault for every 4 KiB: some
+    blocks to the kernel, which hands out zeroed pages again, a page fault for every 4 KiB: some
     ten thousand faults a step, a few percent of its time. Afterwards the process stays as large as
-    its largest step. Does nothing where there is no glibc.
+    its largest step: for commands that train, never for a library. Does nothing where there
+    is no glibc.
     """
     if not sys.platform.startswith("linux"):
         return False
