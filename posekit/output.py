@@ -44,7 +44,8 @@ def write_text(file: Path, parts: str | Iterable[str]) -> Path:
             stream.writelines([parts] if isinstance(parts, str) else parts)
         os.replace(temporary, file)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may be what is missing
+            temporary.unlink(missing_ok=True)
         raise PosekitError(f"{file}: cannot be written ({error.strerror})") from None
     return file
 

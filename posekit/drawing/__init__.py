@@ -1,7 +1,7 @@
 """Drawing: poses, boxes, heatmaps and contact sheets, readable on any background.
 
 All pictures are uint8 RGB arrays (H, W, 3); all points are (x, y), 0-based, a pixel's centre at
-integer coordinates. Every function gives a new picture and leaves its argument as it was. Colours
+integer coordinates. Every function returns a new picture and leaves its argument as it was. Colours
 are Okabe and Ito's, which readers of every colour vision tell apart: blue is the subject's left,
 orange its right, white its midline. Each stroke has a dark outline.
 """
@@ -21,6 +21,7 @@ from posekit.drawing.sheets import (
     crop_view,
     draw_boxes,
     draw_label,
+    draw_matrix,
     overlay_heatmap,
 )
 from posekit.drawing.strokes import ERROR, LEFT, MIDDLE, PALETTE, RIGHT, TRUTH, Colour
@@ -40,6 +41,7 @@ __all__ = [
     "draw_boxes",
     "draw_errors",
     "draw_label",
+    "draw_matrix",
     "draw_poses",
     "draw_schema",
     "keypoint_colours",

@@ -1,4 +1,4 @@
-"""Boxes, labels, heatmaps and contact sheets."""
+"""Boxes, labels, heatmaps, contact sheets and tables."""
 
 from __future__ import annotations
 
@@ -169,6 +169,55 @@ def contact_sheet(
         _write(pen, (gap, size // 2), title, int(1.2 * size), shape[1] - 2 * gap)
     for place, text in zip(places, captions or (), strict=False):
         _write(pen, place, text, size, cell_w)
+    return np.asarray(picture).copy()
+
+
+def draw_matrix(
+    values: np.ndarray,
+    texts: Sequence[Sequence[str]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+) -> np.ndarray:
+    """Draw a table whose cells are coloured by value, from dark (0) to bright (1).
+
+    Args:
+        values: (R, C); cells that are NaN keep the ground's colour.
+        texts: what the cells show, R lists of C.
+        rows, columns: names of the R rows and C columns.
+        title: a line above the table.
+
+    Returns:
+        uint8 (h, w, 3) RGB, as wide and high as the texts need.
+    """
+    font, pad, height = _font(17), 12, 46
+
+    def width_of(*texts: str) -> int:
+        return int(max(font.getlength(text) for text in texts)) + 2 * pad
+
+    left, top = width_of(*rows), 2 * height
+    cell = width_of(*columns, *(text for line in texts for text in line))
+    width = max(left + cell * len(columns), width_of(title)) + pad
+    sheet = np.full((top + height * len(rows) + pad, width, 3), _SHEET, np.uint8)
+    shades = (255 * np.clip(np.nan_to_num(values), 0, 1)).astype(np.uint8)
+    colours = cv2.applyColorMap(shades, cv2.COLORMAP_VIRIDIS)[..., ::-1]
+    picture = Image.fromarray(sheet)
+    pen = ImageDraw.Draw(picture)
+    pen.text((pad, height / 2), title, fill=_INK, font=font, anchor="lm")
+    for j, name in enumerate(columns):
+        x = left + (j + 0.5) * cell
+        pen.text((x, top - height / 2), name, fill=_INK, font=font, anchor="mm")
+    for i, name in enumerate(rows):
+        y = top + i * height
+        pen.text((left - pad, y + height / 2), name, fill=_INK, font=font, anchor="rm")
+        for j, text in enumerate(texts[i]):
+            x, ink = left + j * cell, _INK
+            if not np.isnan(values[i, j]):
+                colour = tuple(colours[i, j].tolist())
+                # one pixel of ground stays between cells
+                pen.rectangle((x, y, x + cell - 2, y + height - 2), fill=colour)
+                ink = (255, 255, 255) if values[i, j] < 0.6 else (0, 0, 0)
+            pen.text((x + cell / 2, y + height / 2), text, fill=ink, font=font, anchor="mm")
     return np.asarray(picture).copy()
 
 

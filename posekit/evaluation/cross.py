@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+from PIL import Image
 
 from posekit.data.index import PoseIndex
-from posekit.errors import ConfigError
+from posekit.drawing import draw_matrix
+from posekit.errors import ConfigError, PosekitError
 from posekit.evaluation.pck import evaluate_pck
 from posekit.evaluation.protocol import PckProtocol
 from posekit.evaluation.runner import predict_split
@@ -42,7 +43,7 @@ class TransferMatrix:
     shared: np.ndarray
 
     def text(self) -> str:
-        """A table: heads in rows, datasets in columns, shared keypoints in brackets."""
+        """Return a table: heads in rows, datasets in columns, shared keypoints in brackets."""
         rows = [
             [head, *(_cell(self.values[i, j], self.shared[i, j]) for j in range(self.shape[1]))]
             for i, head in enumerate(self.heads)
@@ -56,7 +57,7 @@ class TransferMatrix:
         return len(self.heads), len(self.datasets)
 
     def to_dict(self) -> dict[str, Any]:
-        """head -> dataset -> value and number of shared keypoints; None where not comparable."""
+        """Return head -> dataset -> value (None if not comparable) and number shared."""
         return {
             head: {
                 name: {
@@ -74,31 +75,21 @@ class TransferMatrix:
         return [table, self.write_picture(folder / "transfer.png")]
 
     def write_picture(self, file: Path) -> Path:
-        """Write the matrix as a coloured table (PNG or SVG, by the file's ending)."""
-        rows, columns = self.shape
-        figure = Figure(figsize=(2.2 + 1.1 * columns, 1.4 + 0.6 * rows), layout="constrained")
-        axes = figure.subplots()
-        shown = np.ma.masked_invalid(self.values)
-        image = axes.imshow(shown, vmin=0, vmax=1, cmap="viridis", aspect="auto")
-        axes.set_title("in brackets: keypoints that head and dataset share", fontsize=9)
-        axes.set_xticks(range(columns), self.datasets, rotation=30, ha="right")
-        axes.set_yticks(range(rows), self.heads)
-        axes.set_xlabel("dataset")
-        axes.set_ylabel("head")
-        for i in range(rows):
-            for j in range(columns):
-                dark = not np.isnan(self.values[i, j]) and self.values[i, j] < 0.6
-                axes.text(
-                    j,
-                    i,
-                    _cell(self.values[i, j], self.shared[i, j]),
-                    ha="center",
-                    va="center",
-                    color="white" if dark else "black",
-                    fontsize=8,
-                )
-        figure.colorbar(image, ax=axes, label=METRIC)
-        figure.savefig(file, dpi=120)
+        """Write the matrix as a coloured table (PNG).
+
+        Raises:
+            PosekitError: the file cannot be written.
+        """
+        cells = [
+            [_cell(value, count) for value, count in zip(*row, strict=True)]
+            for row in zip(self.values, self.shared, strict=True)
+        ]
+        title = f"{METRIC}; in brackets: keypoints that head (row) and dataset (column) share"
+        picture = draw_matrix(self.values, cells, self.heads, self.datasets, title)
+        try:
+            Image.fromarray(picture).save(file)
+        except OSError as error:
+            raise PosekitError(f"{file}: cannot be written ({error.strerror})") from None
         return file
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from html import escape
 from pathlib import Path
 
 import cv2
@@ -13,7 +11,7 @@ import numpy as np
 from posekit.data.images import read_image
 from posekit.data.index import PoseIndex
 from posekit.diagnosis.check import Checked
-from posekit.diagnosis.findings import Example, Finding, SplitFacts, instance_examples
+from posekit.diagnosis.findings import Example, Finding, instance_examples
 from posekit.drawing import (
     TRUTH,
     PoseStyle,
@@ -24,16 +22,14 @@ from posekit.drawing import (
     draw_poses,
     stroke_width,
 )
-from posekit.errors import DatasetError, PosekitError
-from posekit.pages.shell import html_page, jpeg_uri
-from posekit.version import __version__
+from posekit.errors import DatasetError
+from posekit.pages.shell import jpeg_uri, write_page
 
 _TILE = 230
 _COLUMNS = 5
 _TILES = 15
 _SAMPLES = 10
 _CONTEXT = 1.3
-_WORDS = {"error": "errors", "warning": "warnings", "note": "notes"}
 
 
 def write_check_page(file: str | Path, checked: Checked) -> Path:
@@ -44,122 +40,26 @@ def write_check_page(file: str | Path, checked: Checked) -> Path:
     Raises:
         PosekitError: the page cannot be written.
     """
-    report = checked.report
-    body = "".join(
-        (
-            _opening(checked),
-            _splits(checked),
-            *(_finding(n, found, checked) for n, found in enumerate(report.findings)),
-            f"<footer>Written by posekit {__version__}.</footer>",
-        )
-    )
-    links = "".join(
-        f'<a href="#finding-{n}">{escape(found.name)}</a>'
-        for n, found in enumerate(report.findings)
-    )
-    navigation = (
-        '<b>posekit check</b><a href="#splits">Splits</a><a href="#findings">Findings</a>'
-        f'<div class="sub">{links}</div>'
-    )
-    html = html_page(f"{report.dataset} - posekit check", navigation, body)
-    target = Path(file).expanduser()
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(html, encoding="utf-8")
-        draft.replace(target)
-    except OSError as error:
-        raise PosekitError(f"{target}: cannot be written ({error.strerror})") from None
-    return target
-
-
-def _opening(checked: Checked) -> str:
-    report = checked.report
-    counts = {
-        severity: sum(found.severity == severity for found in report.findings)
-        for severity in _WORDS
-    }
-    facts = [
-        f"<b>{number}</b> {_WORDS[name] if number != 1 else name}"
-        for name, number in counts.items()
-    ]
-    verdict = (
-        "Fix the errors before training."
-        if report.has_errors
-        else "No error was found."
-        if report.findings
-        else "Nothing looks wrong."
-    )
-    items = "".join(f"<li>{fact}</li>" for fact in facts)
-    return (
-        f'<header><h1>{escape(report.dataset)}</h1><ul class="facts">{items}</ul>'
-        f"<p>{verdict}</p></header>"
+    findings = []
+    for found in checked.report.findings:
+        index = checked.indices.get(found.split)
+        tiles = list(_tiles(index, found)) if index is not None else []
+        findings.append((found, _sheet(tiles), len(tiles)))
+    return write_page(
+        Path(file).expanduser(),
+        "check.html",
+        report=checked.report,
+        samples={name: _sheet(_sample_tiles(index)) for name, index in checked.indices.items()},
+        findings=findings,
     )
 
 
-def _splits(checked: Checked) -> str:
-    rows = "".join(_split_row(facts) for facts in checked.report.splits)
-    absent = "".join(
-        f'<p class="soft">Split {escape(name)} is not here: {escape(why)}.</p>'
-        for name, why in checked.report.absent.items()
-    )
-    samples = "".join(
-        _figure(_sample_tiles(index), f"{name}: instances evenly spread over the split")
-        for name, index in checked.indices.items()
-    )
-    return (
-        '<section id="splits"><h2>Splits</h2><div class="card scroll"><table><thead><tr>'
-        '<th>Split</th><th class="n">Instances</th><th class="n">Images</th>'
-        '<th class="n">Labelled</th><th class="n">Trainable</th><th>Left out</th>'
-        f"<th>Visibility</th></tr></thead><tbody>{rows}</tbody></table></div>{absent}{samples}"
-        '</section><section id="findings"><h2>Findings</h2></section>'
-    )
-
-
-def _split_row(facts: SplitFacts) -> str:
-    left_out = ", ".join(f"{count:,} {why}" for why, count in facts.skipped.items()) or "none"
-    codes = ", ".join(f"{count:,} x {code}" for code, count in enumerate(facts.visibility))
-    return (
-        f'<tr><td>{escape(facts.name)}</td><td class="n">{facts.instances:,}</td>'
-        f'<td class="n">{facts.images:,}</td><td class="n">{facts.labelled:,}</td>'
-        f'<td class="n">{facts.trainable:,}</td><td>{escape(left_out)}</td>'
-        f"<td>{escape(facts.visibility_says)} ({codes})</td></tr>"
-    )
-
-
-def _finding(number: int, found: Finding, checked: Checked) -> str:
-    index = checked.indices.get(found.split)
-    tiles = list(_tiles(index, found)) if index is not None else []
-    shown = f"{len(tiles)} of {found.count}: {found.name.replace('_', ' ')}"
-    rows = "".join(
-        f"<tr><td>{escape(e.image)}</td><td>{escape(e.instance)}</td><td>{escape(e.note)}</td></tr>"
-        for e in found.examples
-    )
-    listed = (
-        f"<details><summary>{len(found.examples)} of {found.count} listed</summary>"
-        f'<div class="scroll"><table><thead><tr><th>Image</th><th>Instance</th><th>Seen</th></tr>'
-        f"</thead><tbody>{rows}</tbody></table></div></details>"
-        if rows
-        else ""
-    )
-    return (
-        f'<section class="card finding" id="finding-{number}"><div class="title">'
-        f'<b class="badge {found.severity}">{found.severity}</b>{escape(found.name)}'
-        f"<span>{escape(found.split)}</span></div><p>{escape(found.text)}.</p>"
-        f'<p class="soft">What to do: {escape(found.fix)}.</p>{_figure(tiles, shown)}{listed}'
-        "</section>"
-    )
-
-
-def _figure(tiles: list[tuple[np.ndarray, str]], caption: str) -> str:
+def _sheet(tiles: list[tuple[np.ndarray, str]]) -> str:
+    """Return tiles and their captions as one picture (a data URI), "" without tiles."""
     if not tiles:
         return ""
     columns = _COLUMNS if tiles[0][0].shape[1] <= _TILE else 2
-    sheet = contact_sheet([tile for tile, _ in tiles], columns, [text for _, text in tiles])
-    return (
-        f'<figure><img src="{jpeg_uri(sheet)}" alt="{escape(caption)}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
+    return jpeg_uri(contact_sheet([tile for tile, _ in tiles], columns, [t for _, t in tiles]))
 
 
 def _sample_tiles(index: PoseIndex) -> list[tuple[np.ndarray, str]]:

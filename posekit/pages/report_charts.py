@@ -1,12 +1,12 @@
-"""Charts as inline SVG: they take their colours from the page, so that they suit light and dark."""
+"""Charts as inline SVG, and how scores are shown; charts take their colours from the page."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 
 import numpy as np
+from markupsafe import Markup, escape
 
 Points = Sequence[tuple[float, float]]
 
@@ -22,7 +22,7 @@ def line_chart(
     smooth: bool = False,
     start_at_zero: bool = False,
     reference: float | None = None,
-) -> str:
+) -> Markup:
     """Return an SVG of one or more lines over training steps.
 
     Args:
@@ -34,7 +34,7 @@ def line_chart(
     """
     drawn = {name: _thin(points) for name, points in series.items() if len(points)}
     if not drawn:
-        return ""
+        return Markup()
     values = np.concatenate([points[:, 1] for points in drawn.values()])
     if reference is not None:
         values = np.append(values, reference)
@@ -69,16 +69,8 @@ def line_chart(
             f'<circle class="{tone} dot" cx="{at[-1, 0]:.1f}" cy="{at[-1, 1]:.1f}" r="3"/>'
         )
     head = f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img"'
-    return f'{head} aria-label="{escape(label)}">{"".join(parts)}</svg>'
-
-
-def chart_card(title: str, note: str, chart: str, names: Sequence[str] = ()) -> str:
-    """Return a chart in a card with its title, a note (HTML) beside it, and a legend of `names`."""
-    keys = legend(names) if names else ""
-    return (
-        f'<div class="card"><div class="title">{escape(title)}<span>{note}</span></div>'
-        f"{chart}{keys}</div>"
-    )
+    # Only numbers and the escaped label go into the picture, so that it is safe as it is.
+    return Markup(f'{head} aria-label="{escape(label)}">{"".join(parts)}</svg>')  # noqa: S704
 
 
 def format_score(value: float) -> str:
@@ -89,32 +81,6 @@ def format_score(value: float) -> str:
     if value == -1:
         return "-"
     return f"{value:.3f}" if abs(value) < 2 else f"{value:.2f}"
-
-
-def stack(shares: Mapping[str, float]) -> str:
-    """Return a horizontal bar cut into shares that add up to 1, in the order of their names."""
-    parts = "".join(
-        f'<i class="k{i % 6}" style="width:{100 * share:.2f}%" '
-        f'title="{escape(name)} {share:.1%}"></i>'
-        for i, (name, share) in enumerate(shares.items())
-    )
-    return f'<span class="stack">{parts}</span>'
-
-
-def legend(names: Sequence[str]) -> str:
-    """Return the legend of a line chart with these series, in their order."""
-    keys = "".join(f'<li class="s{i % 6}">{escape(name)}</li>' for i, name in enumerate(names))
-    return f'<ul class="legend">{keys}</ul>'
-
-
-def bar(value: float, scale: float, mark: float | None = None, mark_label: str = "") -> str:
-    """Return a horizontal bar of value / scale, with a tick at `mark` if there is one."""
-    width = 100 * min(max(value / scale, 0.0), 1.0)
-    tick = ""
-    if mark is not None:
-        place = 100 * min(max(mark / scale, 0.0), 1.0)
-        tick = f'<i class="tick" style="left:{place:.1f}%" title="{escape(mark_label)}"></i>'
-    return f'<span class="bar"><i class="fill" style="width:{width:.1f}%"></i>{tick}</span>'
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:

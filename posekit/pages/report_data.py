@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ _LOWER_IS_BETTER = re.compile(r"(nme|fr|failure|epe|rmse|mean_error|error|distan
 
 
 @dataclass(frozen=True)
-class HeadRecord:
+class SavedEvaluation:
     """One head's evaluation.
 
     Attributes:
@@ -30,7 +31,7 @@ class HeadRecord:
         protocol: how the numbers were made.
         counts: how many instances and images took part.
         lower_is_better: True where the headline is an error.
-        yardstick: name, score and mean-pose score of the measure that all heads share, if any.
+        common_metric: name, score and mean-pose score of the measure that all heads share, if any.
         error_types: kind of error -> share of the labelled keypoints; empty if not judged.
         keypoint_errors: keypoint -> kind -> share.
         error_scale: what the kinds are told by.
@@ -51,7 +52,7 @@ class HeadRecord:
     protocol: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
     lower_is_better: bool = False
-    yardstick: tuple[str, float, float] | None = None
+    common_metric: tuple[str, float, float] | None = None
     error_types: dict[str, float] = field(default_factory=dict)
     keypoint_errors: dict[str, dict[str, float]] = field(default_factory=dict)
     error_scale: str = ""
@@ -72,6 +73,18 @@ class HeadRecord:
     def baseline_score(self) -> float | None:
         """The headline metric of the mean pose, or None."""
         return self.baseline.get(self.headline)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What took part and how the numbers were made."""
+        return {**{name: f"{int(n):,}" for name, n in self.counts.items()}, **self.protocol}
+
+    @property
+    def worst_keypoints(self) -> list[tuple[str, dict[str, float]]]:
+        """Keypoints with the share of each kind of error, the fewest good ones first."""
+        kinds = list(self.error_types)
+        ranked = sorted(self.keypoint_errors.items(), key=lambda entry: entry[1].get(kinds[0], 1.0))
+        return [(name, {kind: row.get(kind, 0.0) for kind in kinds}) for name, row in ranked]
 
 
 @dataclass(frozen=True)
@@ -100,7 +113,7 @@ class RunRecord:
     cosines: dict[tuple[str, str], list[tuple[int, float]]] = field(default_factory=dict)
     last: dict[str, Any] = field(default_factory=dict)
     bad_lines: int = 0
-    heads: dict[str, HeadRecord] = field(default_factory=dict)
+    heads: dict[str, SavedEvaluation] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -111,10 +124,28 @@ class RunRecord:
             name = None
         return str(name or self.folder.resolve().name)
 
+    @property
+    def rates(self) -> list[tuple[int, float]]:
+        """[(step, images per second)]."""
+        return [(step, rate) for step, rate, _ in self.speed]
+
+    @property
+    def waits(self) -> list[tuple[int, float]]:
+        """[(step, percentage of time spent waiting for data)]."""
+        return [(step, 100 * wait) for step, _, wait in self.speed]
+
 
 def lower_is_better(metric: str) -> bool:
     """Return whether a metric measures an error, by its name."""
     return bool(_LOWER_IS_BETTER.match(metric))
+
+
+def bar_scale(metric: str, values: Collection[float]) -> float:
+    """Return the value of a full bar: the largest error, or 1 or 100 for scores."""
+    top = max(values)
+    if lower_is_better(metric):
+        return top or 1.0
+    return 1.0 if top <= 1.0 else max(100.0, top)
 
 
 def read_run(folder: str | Path) -> RunRecord:
@@ -164,11 +195,11 @@ def read_run(folder: str | Path) -> RunRecord:
     )
 
 
-def read_head(folder: Path) -> HeadRecord:
+def read_head(folder: Path) -> SavedEvaluation:
     """Read one head's evaluation folder; a folder that is not there gives an empty record."""
     file = folder / "metrics.json"
     if not file.is_file():
-        return HeadRecord(folder.name)
+        return SavedEvaluation(folder.name)
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
         metrics = _numbers(data["metrics"])
@@ -179,7 +210,7 @@ def read_head(folder: Path) -> HeadRecord:
     headline = data.get("headline") or next(iter(metrics), "")
     pictures = {kind: folder / f"{kind}.png" for kind in ("best", "worst")}
     kept = ("metrics.json", *(path.name for path in pictures.values()))
-    return HeadRecord(
+    return SavedEvaluation(
         name=folder.name,
         metrics=metrics,
         headline=headline,
@@ -188,7 +219,7 @@ def read_head(folder: Path) -> HeadRecord:
         protocol=_mapping(data.get("protocol")),
         counts=_numbers(data.get("counts")),
         lower_is_better=bool(data.get("lower_is_better", lower_is_better(headline))),
-        yardstick=_yardstick(data.get("yardstick")),
+        common_metric=_common_metric(data.get("yardstick")),
         categories={k: _numbers(v) for k, v in _mapping(data.get("per_category")).items()},
         findings=_findings(data.get("findings")),
         **_errors(_mapping(data.get("error_types")), _mapping(data.get("calibration"))),
@@ -268,7 +299,7 @@ def _findings(data: Any) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _yardstick(data: Any) -> tuple[str, float, float] | None:
+def _common_metric(data: Any) -> tuple[str, float, float] | None:
     data = _mapping(data)
     values = _numbers(data)
     if not {"model", "baseline"} <= set(values):

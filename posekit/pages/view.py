@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from posekit.data.images import read_image
@@ -21,14 +15,11 @@ from posekit.drawing import crop_view, keypoint_colours, link_colours
 from posekit.errors import DatasetError, PosekitError
 from posekit.inference.images import load_image
 from posekit.inference.video_io import VideoReader
+from posekit.pages.shell import jpeg_uri, write_page
 from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
 MISSED = "no prediction"
-_KEYS = (
-    "Keys: / finds; arrows, Home and End move between pictures, Enter opens one; in it left and "
-    "right step, Esc closes; T and P show or hide truth and prediction."
-)
 _SIZE = 320
 _CONTEXT = 1.3
 
@@ -207,11 +198,7 @@ def _picture_item(
     low, high = reach.min(axis=0), reach.max(axis=0)
     side = float(max((high - low).max(), 1.0))
     view, matrix = crop_view(image, (low + high) / 2, _CONTEXT * side, _SIZE)
-    _, encoded = cv2.imencode(
-        ".jpg", cv2.cvtColor(view, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82]
-    )
-    source = base64.b64encode(np.asarray(encoded).tobytes()).decode("ascii")
-    item: dict[str, Any] = {"src": f"data:image/jpeg;base64,{source}", "side": round(side, 1)}
+    item: dict[str, Any] = {"src": jpeg_uri(view, quality=82), "side": round(side, 1)}
     return item | {"err": None}, matrix, side
 
 
@@ -238,72 +225,16 @@ def _write_page(
         "links": links,
         "items": items,
     }
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(_page(title, data), encoding="utf-8")
-        draft.replace(target)
-    except OSError as error:
-        raise PosekitError(f"{target}: cannot be written ({error.strerror})") from None
-    return target
-
-
-def _page(title: str, data: dict[str, Any]) -> str:
-    folder = resources.files("posekit.pages")
-    style = folder.joinpath("view.css").read_text("utf-8")
-    script = folder.joinpath("view.js").read_text("utf-8")
-    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)} - posekit view</title><style>{style}</style></head><body>\n"
-        f'<header><h1>{escape(title)}<small id="count" role="status"></small></h1>'
-        f'<form id="controls">{_controls(data)}</form></header>\n'
-        '<main><div id="grid"></div><p id="none" hidden>Nothing fits these filters.</p>'
-        '<button id="more" hidden>Show more</button>'
-        f'<p id="keys">{_KEYS}</p></main>\n'
-        '<dialog id="dialog" aria-label="One instance"><div class="big" id="big"></div></dialog>\n'
-        f'<script type="application/json" id="data">{text}</script>\n<script>{script}</script>\n'
-        "</body></html>\n"
+    has_predictions = any("p" in item for item in items)
+    return write_page(
+        target,
+        "view.html",
+        title=title,
+        data=data,
+        has_predictions=has_predictions,
+        has_errors=has_predictions and has_truth,
+        kinds=sorted({kind for item in items for kind in item.get("k", ()) if kind}),
     )
-
-
-def _controls(data: dict[str, Any]) -> str:
-    """Return the fields that make sense for what the page shows."""
-    has_predictions = any("p" in item for item in data["items"])
-    has_errors = has_predictions and data["truth"]
-    sorts = {"": "as in the dataset", "large": "largest", "small": "smallest"}
-    if data["truth"]:
-        sorts["labelled"] = "most labelled"
-    if has_predictions:
-        sorts = {"unsure": "least sure first", "sure": "surest first", **sorts}
-    if has_errors:
-        sorts = {"worst": "worst first", "best": "best first", **sorts}
-    controls = '<label>Find<input id="find" type="search" placeholder="name or id"></label>'
-    controls += _select("sort", "Sort", sorts)
-    if has_predictions:
-        names = {"": "all (mean)", **{str(k): name for k, name in enumerate(data["keypoints"])}}
-        controls += _select("keypoint", "Keypoint", names)
-    if has_errors:
-        kinds = dict.fromkeys(kind for item in data["items"] for kind in item["k"] if kind)
-        controls += _select("type", "Type of error", {"": "any", **{k: k for k in sorted(kinds)}})
-        controls += (
-            '<label>Error at least<input id="least" type="number" min="0" step="0.01" value="0">'
-            "</label>"
-        )
-    shows = {"truth": data["truth"], "prediction": has_predictions}
-    for name, is_there in shows.items():
-        if is_there:
-            box = f'<input type="checkbox" id="{name}" checked>'
-            controls += f'<label class="check">{box}{name}</label>'
-    return controls
-
-
-def _select(name: str, label: str, options: dict[str, str]) -> str:
-    inside = "".join(
-        f'<option value="{key}">{escape(text)}</option>' for key, text in options.items()
-    )
-    return f'<label>{label}<select id="{name}">{inside}</select></label>'
 
 
 def _id(value: Any) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+import cv2
 import eval_helpers as helpers
 import numpy as np
 import pytest
 
-from posekit.errors import ConfigError
+from posekit.errors import ConfigError, PosekitError
 from posekit.evaluation import cross
 from posekit.evaluation.cross import TransferMatrix, cross_evaluate, score_shared
 from posekit.schema import KeypointSchema
@@ -63,10 +62,25 @@ def test_the_matrix_has_a_place_for_every_head_and_dataset(monkeypatch, tmp_path
         cross_evaluate(Model(), {"people": index}, heads=["boby"])
 
 
-def test_the_picture_is_written(tmp_path):
+def test_the_picture_is_brighter_where_the_value_is_higher(tmp_path):
+    matrix = TransferMatrix(("a", "b"), ("x",), np.asarray([[0.1], [0.95]]), np.asarray([[3], [4]]))
+    picture = cv2.imread(str(matrix.write_picture(tmp_path / "transfer.png")))
+    top, bottom = picture[92 + 5, :, :], picture[92 + 46 + 5, :, :]  # above the letters
+    cell = np.flatnonzero((top != picture[0, 0]).any(axis=1))
+    assert len(cell) > 50
+    assert top[cell].sum() < bottom[cell].sum()
+
+
+def test_a_cell_without_a_value_keeps_the_grounds_colour(tmp_path):
     matrix = TransferMatrix(
-        ("a", "b"), ("x",), np.asarray([[0.5], [np.nan]]), np.asarray([[3], [0]])
+        ("a", "b"), ("x",), np.asarray([[np.nan], [0.5]]), np.asarray([[0], [4]])
     )
-    file = matrix.write_picture(tmp_path / "transfer.png")
-    assert isinstance(file, Path)
-    assert file.read_bytes().startswith(b"\x89PNG")
+    picture = cv2.imread(str(matrix.write_picture(tmp_path / "transfer.png")))
+    assert (picture[92 + 5] == picture[0, 0]).all()
+    assert (picture[92 + 46 + 5] != picture[0, 0]).any()
+
+
+def test_a_picture_that_cannot_be_written_is_one_sentence(tmp_path):
+    matrix = TransferMatrix(("a",), ("x",), np.asarray([[0.5]]), np.asarray([[3]]))
+    with pytest.raises(PosekitError, match=r"transfer\.png: cannot be written \(No such file"):
+        matrix.write_picture(tmp_path / "gone" / "transfer.png")

@@ -246,6 +246,25 @@ def test_a_chart_keeps_its_lines_inside_and_ends_at_the_last_value():
     assert [float(dot[1]), float(dot[2])] == places[-1].tolist()
 
 
+def test_a_report_that_cannot_be_written_is_one_sentence_and_leaves_nothing_behind(run: Path):
+    (run / "report.html").mkdir()
+    with pytest.raises(PosekitError, match=r"report\.html: cannot be written"):
+        write_report(run)
+    assert not list(run.glob("*.part"))
+
+
+def test_text_from_files_cannot_become_markup(run: Path):
+    name = "<script>alert(1)</script>"
+    file = run / "eval/people/metrics.json"
+    data = json.loads(file.read_text())
+    data["findings"] = [{"name": name, "text": name}]
+    data["per_keypoint"] = data["error_types"]["per_keypoint"] = {name: {"good": 0.5, name: 1.0}}
+    file.write_text(json.dumps({**data, "headline": name, "metrics": {name: 0.5}}))
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)" in text
+
+
 @pytest.mark.parametrize("points", [[(5, 1.0)], [(5, 0.0), (6, 0.0)], [(1, -3.0), (2, -3.0)]])
 def test_one_point_or_a_flat_line_is_drawn(points):
     assert "nan" not in line_chart({"a": points}, label="flat")
