@@ -188,7 +188,7 @@ def read_head(folder: Path) -> HeadRecord:
         protocol=_mapping(data.get("protocol")),
         counts=_numbers(data.get("counts")),
         lower_is_better=bool(data.get("lower_is_better", lower_is_better(headline))),
-        yardstick=_yardstick(data.get("yardstick")),
+        yardstick=_yardstick(data.get("common_metric") or data.get("yardstick")),
         categories={k: _numbers(v) for k, v in _mapping(data.get("per_category")).items()},
         findings=_findings(data.get("findings")),
         **_errors(_mapping(data.get("error_types")), _mapping(data.get("calibration"))),

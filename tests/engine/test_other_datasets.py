@@ -14,7 +14,8 @@ import pytest
 import yaml
 from tiny import tiny_recipe
 
-from posekit import cli, engine
+import posekit
+from posekit import cli
 from posekit.config.recipe import recipe_from_dict
 from posekit.engine.other_datasets import evaluate_elsewhere, transfer_matrix
 from posekit.errors import ConfigError
@@ -24,7 +25,7 @@ from posekit.evaluation.registry import split_settings
 @pytest.fixture
 def run(tiny):
     """A finished run of the tiny recipe; gives its folder."""
-    return engine.train(tiny(steps=1)).folder
+    return posekit.train(tiny(steps=1)).folder
 
 
 def command(monkeypatch, capsys, *arguments):
@@ -153,7 +154,7 @@ def test_detector_boxes_are_judged_and_shown_with_the_people_that_they_lie_on(
     recipe = tiny_recipe(tmp_path / "data", tmp_path / "judged", steps=1)
     del recipe["heads"]["rings"]
     recipe["heads"]["blobs"] |= {"dataset": "judged", "train": "other", "evaluate": "other"}
-    folder = engine.train(recipe_from_dict(recipe), evaluate=False).folder
+    folder = posekit.train(recipe_from_dict(recipe), evaluate=False).folder
     boxes = [
         {"image_id": 7 - i, "category_id": 1 + i % 2, "bbox": [12, 12, 52, 52], "score": i / 9}
         for i in range(1, 7)
@@ -166,7 +167,7 @@ def test_detector_boxes_are_judged_and_shown_with_the_people_that_they_lie_on(
     assert found["protocol"]["boxes"] == str(file)
     assert found["protocol"]["boxes_hash"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert found["counts"]["detections"] == 6
-    assert found["yardstick"]["model"] is None
+    assert found["common_metric"]["model"] is None
     assert found["error_types"]["count"] == 18
     assert (folder / "eval" / "blobs" / "worst.png").is_file()
 
