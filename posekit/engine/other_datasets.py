@@ -93,7 +93,7 @@ def evaluate(
     (name, split), base = datasets[0], Path(model)
     base = base if base.is_dir() else base.parent
     where = Path(out) if out is not None else base / "elsewhere" / f"{Path(name).stem}-{split}"
-    found = evaluate_elsewhere(
+    found = evaluate_on_dataset(
         model, name, split, root, only=heads, settings=protocol, out=where, device=device
     )
     if isinstance(found, TransferMatrix):
@@ -101,7 +101,7 @@ def evaluate(
     return Evaluation(found, folder=where)
 
 
-def evaluate_elsewhere(
+def evaluate_on_dataset(
     model: str | Path,
     dataset: str,
     split: str,

@@ -19,7 +19,7 @@ Say = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class PreparedHead:
-    """What stands ready for one head.
+    """What is ready for one head.
 
     Attributes:
         instances: split -> (instances, trainable ones) of its index.

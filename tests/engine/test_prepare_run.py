@@ -57,7 +57,7 @@ def test_head_losses_are_means_over_labelled_points_and_add_up_to_the_loss(tiny)
     whole = run.loss(batch)
     assert set(losses) == {"blobs", "rings"}
     assert run.recipe.training.loss_scale == "head"
-    assert float(sum(losses.values())) == pytest.approx(float(whole), rel=1e-5)
+    assert sum(losses.values()).item() == pytest.approx(whole.item(), rel=1e-5)
 
 
 def test_batches_go_on_from_a_step_as_if_there_had_been_no_stop(tiny):
