@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from posekit.config.recipe import Recipe, load_recipe, recipe_from_dict
-from posekit.engine import evaluate_run, train
+from posekit.engine.evaluate import evaluate_run
+from posekit.engine.train import train
 from posekit.evaluation.tables import text_table
 from posekit.practice import PracticeSizes, write_practice_data
 

@@ -16,7 +16,7 @@ from practice_runs import (
     train_and_score,
 )
 
-from posekit import engine
+import posekit
 from posekit.training.events import Silent
 
 STEPS = 100
@@ -40,7 +40,7 @@ def main() -> None:
         ]
         begun = time.process_time()
         recipe = people_recipe(folder, "mae", settings, PRETRAINING)
-        done = engine.pretrain(recipe, listener=listener)
+        done = posekit.pretrain(recipe, listener=listener)
         spent = time.process_time() - begun
         first, last = (listener.logs[i].loss["coco"] for i in (0, -1))
         print(

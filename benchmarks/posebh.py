@@ -20,9 +20,9 @@ from typing import Any
 import torch
 
 from posekit.config.recipe import load_recipe, recipe_from_dict
-from posekit.engine import evaluate_run, train
-from posekit.engine.evaluate import recipe_of, yardstick
+from posekit.engine.evaluate import common_metric, evaluate_run, recipe_of
 from posekit.engine.setup import read_heads
+from posekit.engine.train import train
 from posekit.evaluation.registry import protocol_of
 from posekit.evaluation.runner import predict_split
 from posekit.evaluation.tables import text_table
@@ -122,7 +122,7 @@ def scores(folder: Path, model: PoseModel) -> list[str]:
             cells.append("-")
             continue
         found = predict_split(ByPrototypes(model), head, index, protocol_of(index.card))
-        cells.append(f"{yardstick(index, found):.3f}")
+        cells.append(f"{common_metric(index, found):.3f}")
     return cells
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from posekit import engine
+import posekit
 from posekit.config.recipe import Recipe, load_recipe
-from posekit.engine.evaluate import YARDSTICK, RunEvaluator, yardstick
+from posekit.engine.evaluate import COMMON_METRIC, RunEvaluator, common_metric
 from posekit.engine.setup import read_heads
 from posekit.practice import PracticeSizes, write_practice_data
 
-MEASURE = f"{YARDSTICK} of the box's long side"
+MEASURE = f"{COMMON_METRIC} of the box's long side"
 SMALL = ("backbone.embed_dim=128", "backbone.depth=4", "backbone.num_heads=4")
 SHORT = (
     *("backbone.embed_dim=96", "backbone.depth=4", "backbone.num_heads=3"),
@@ -57,11 +57,11 @@ def people_recipe(
 def train_and_score(recipe: Recipe) -> tuple[float, float]:
     """Train; gives `MEASURE` on the evaluation split, and CPU seconds of a training step."""
     begun = time.process_time()
-    done = engine.train(recipe, evaluate=False)
+    done = posekit.train(recipe, evaluate=False)
     step_s = (time.process_time() - begun) / done.step
     evaluator = RunEvaluator(recipe, read_heads(recipe))
     _, predictions = evaluator.score(done.model, "coco")
-    return yardstick(evaluator.index("coco"), predictions), step_s
+    return common_metric(evaluator.index("coco"), predictions), step_s
 
 
 def show(title: str, scores: Sequence[float], rest: str = "") -> None:

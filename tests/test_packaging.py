@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,23 @@ def test_nothing_in_the_tree_names_a_machine_path():
             text = (ROOT / name).read_text(encoding="utf-8")
             bad += [name for mark in ("/" + "work/", "/" + "root/") if mark in text]
     assert bad == []
+
+
+def test_the_map_for_contributors_names_every_folder_and_the_files_it_says_to_read():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    folders = [p for p in (ROOT / "posekit").iterdir() if (p / "__init__.py").is_file()]
+    files = list((ROOT / "posekit").glob("*.py"))
+    missing = [f"{p.name}/" for p in folders if f"posekit/{p.name}/ " not in text]
+    missing += [p.name for p in files if p.name not in text]
+    assert missing == []
+    to_read = re.findall(r"^\d+\. `(\S+)`", text, re.MULTILINE)
+    assert len(to_read) == 10
+    named = [*to_read, *re.findall(r"posekit/\S+?\.py", text)]
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def test_the_file_map_of_the_architecture_names_files_that_are_there():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:cli|engine|training|data|evaluation|inference|models)/\S*?)`", text)
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / "posekit" / name).exists()] == []

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from posekit.config.recipe import Recipe
 
 app = typer.Typer(
     name="posekit",
@@ -31,6 +34,17 @@ app.add_typer(schema_app, name="schema")
 def make_console(as_json: bool) -> Console:
     """Return the console for people: standard output, or standard error beside JSON."""
     return Console(stderr=as_json)
+
+
+def read_recipe(name: str, settings: list[str] | None) -> Recipe:
+    """Load a recipe before the engine: a mistyped name needs no torch, whose import takes seconds.
+
+    Raises:
+        ConfigError: there is no such recipe, or it or a setting is wrong.
+    """
+    from posekit.config.recipe import load_recipe  # noqa: PLC0415
+
+    return load_recipe(name, settings or [])
 
 
 def emit(data: Any, as_json: bool) -> None:

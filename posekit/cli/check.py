@@ -12,7 +12,7 @@ from posekit.cli.base import Json, datasets_app, emit, make_console
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from posekit.diagnosis import CheckReport, OtherSplit
+    from posekit.diagnosis import CheckReport
 
 _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 _SHOWN = 3
@@ -47,60 +47,23 @@ def datasets_check(
 
     The summary is printed; --out writes a page with pictures of every finding.
     """
-    from posekit.config.cards import load_dataset_card  # noqa: PLC0415
-    from posekit.diagnosis import (  # noqa: PLC0415
-        CheckReport,
-        card_findings,
-        check_adapter,
-        check_dataset,
-        write_exclusions,
-    )
-    from posekit.errors import ConfigError  # noqa: PLC0415
-    from posekit.pages.check_page import write_check_page  # noqa: PLC0415
+    from posekit.engine import check as engine  # noqa: PLC0415
 
-    broken = card_findings(card)
-    if broken:
-        _finish(CheckReport(Path(card).stem, findings=broken), as_json)
-    loaded = load_dataset_card(card)
-    if root is None:
-        raise ConfigError(
-            f"--root: name the folder of dataset '{loaded.name}', which its card calls "
-            f"'{loaded.folder}'"
-        )
-    if adapter:
-        if out is not None or exclude_out is not None:
-            raise ConfigError("--adapter writes no page and no list; leave --out and "
-                              "--exclude-out away")  # fmt: skip
-        _finish(check_adapter(loaded, root, splits=split or ()), as_json)
-    if exclude_out is not None and not images:
-        raise ConfigError("--exclude-out needs the images; leave --no-images away")
-    checked = check_dataset(
-        loaded,
-        root,
-        splits=split or (),
-        train=train,
-        against=[_other(text) for text in against or ()],
-        decode=images,
-        threads=threads,
-    )
+    done = engine.check(
+        card, root, splits=split or (), train=train, against=against or (),
+        exclude_out=exclude_out, out=out, images=images, threads=threads, adapter=adapter,
+    )  # fmt: skip
     console = make_console(as_json)
-    if out is not None:
-        console.print(f"Wrote {write_check_page(out, checked)}", soft_wrap=True)
-    if exclude_out is not None:
-        about = f"images of {loaded.name}/{train} that are also in splits that scores are made on"
-        written = write_exclusions(exclude_out, checked.excluded, about)
+    if done.page is not None:
+        console.print(f"Wrote {done.page}", soft_wrap=True)
+    if done.exclusions is not None:
         console.print(
-            f"Wrote {written} with {len(checked.excluded)} images, for heads.NAME.exclude",
+            f"Wrote {done.exclusions} with {done.excluded} images, for heads.NAME.exclude",
             soft_wrap=True,
         )
-    _finish(checked.report, as_json)
-
-
-def _finish(report: CheckReport, as_json: bool) -> None:
-    """Print a report and leave, with exit code 1 if it holds an error."""
-    emit(report.to_dict(), as_json)
-    _print_report(make_console(as_json), report)
-    raise typer.Exit(1 if report.has_errors else 0)
+    emit(done.to_dict(), as_json)
+    _print_report(console, done.report)
+    raise typer.Exit(1 if done.has_errors else 0)
 
 
 def _print_report(console: Console, report: CheckReport) -> None:
@@ -136,17 +99,3 @@ def _print_report(console: Console, report: CheckReport) -> None:
         else "Nothing looks wrong.",
         highlight=False,
     )
-
-
-def _other(text: str) -> OtherSplit:
-    from posekit.config.cards import load_dataset_card  # noqa: PLC0415
-    from posekit.diagnosis import OtherSplit  # noqa: PLC0415
-    from posekit.errors import ConfigError  # noqa: PLC0415
-
-    name, _, rest = text.partition(":")
-    split, _, root = rest.partition(":")
-    if not name or not split or not root:
-        raise ConfigError(f"--against {text}: expected CARD:SPLIT:ROOT, for example coco:val:DIR")
-    card = load_dataset_card(name)
-    card.split(split)
-    return OtherSplit(card, split, Path(root).expanduser())

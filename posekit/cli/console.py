@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from posekit.engine.prepare import PreparedHead
-from posekit.engine.profile import Profile
-from posekit.engine.quickstart import Quickstart
-from posekit.engine.train import Plan
-from posekit.training.events import HeadResult, StepLog
+if TYPE_CHECKING:  # a table of datasets needs no torch
+    from posekit.engine.prepare import PreparedHead
+    from posekit.engine.profile import Profile
+    from posekit.engine.quickstart import Quickstart
+    from posekit.engine.train import Plan
+    from posekit.training.events import HeadResult, StepLog
 
 
 class ProgressListener:
@@ -222,7 +223,7 @@ def comparison_table(title: str, heads: Mapping[str, Mapping[str, Any]]) -> Tabl
 
     Args:
         title: the table's title.
-        heads: what `posekit.engine.compare_heads` gives.
+        heads: what `posekit.engine.single_heads.compare_heads` gives.
     """
     with_alone = any(row["alone"] is not None for row in heads.values())
     same = all(row["metric"] == row["yardstick_metric"] for row in heads.values())
@@ -231,8 +232,8 @@ def comparison_table(title: str, heads: Mapping[str, Mapping[str, Any]]) -> Tabl
     if not same:
         for name in ("official metric", "this model", "mean pose"):
             table.add_column(name, justify="left" if name == "official metric" else "right")
-    yardstick = next(iter(heads.values()))["yardstick"] if heads else ""
-    table.add_column(f"{yardstick}: this model", justify="right")
+    common = next(iter(heads.values()))["yardstick"] if heads else ""
+    table.add_column(f"{common}: this model", justify="right")
     table.add_column("mean pose", justify="right")
     if with_alone:
         table.add_column("head alone, as many own samples", justify="right")

@@ -92,17 +92,14 @@ def datasets_convert(
     split: Annotated[str, typer.Option(help="Split to convert.")],
     root: Annotated[Path, typer.Option(help="The dataset's folder.")],
     out: Annotated[Path, typer.Option(help="COCO-style file to write, inside the folder.")],
+    as_json: Json = False,
 ) -> None:
     """Write a split of any readable dataset as one COCO-style JSON file, images by reference."""
-    from posekit.adapters.registry import get_adapter  # noqa: PLC0415
-    from posekit.adapters.write_coco import write_coco  # noqa: PLC0415
-    from posekit.config.cards import load_dataset_card  # noqa: PLC0415
+    from posekit.engine.convert import convert_dataset  # noqa: PLC0415
 
-    card = load_dataset_card(name)
-    read = get_adapter(card)
-    instances = read(root, card.split(split), card.keypoint_schema)
-    written = write_coco(out, instances, card.keypoint_schema)
-    make_console(False).print(f"Wrote {out}; split of a card: {written.model_dump(mode='json')}")
+    written = convert_dataset(name, split, root, out).model_dump(mode="json")
+    emit({"file": str(out), "split": written}, as_json)
+    make_console(as_json).print(f"Wrote {out}; split of a card: {written}")
 
 
 @schema_app.command("diff")

@@ -24,9 +24,9 @@ def view(
     limit: Annotated[int, typer.Option(help="Most instances on the page.", min=1)] = 600,
 ) -> None:
     """Write one offline HTML page of a dataset, predictions, or a run's evaluation."""
-    from posekit.engine.view import view as write  # noqa: PLC0415
+    from posekit.engine import view as engine  # noqa: PLC0415
 
-    file = write(what, out, head=head, dataset=dataset, split=split, root=root, limit=limit)
+    file = engine.view(what, out, head=head, dataset=dataset, split=split, root=root, limit=limit)
     make_console(False).print(f"Wrote {file}", highlight=False, soft_wrap=True)
 
 

@@ -46,7 +46,7 @@ def datasets_new(
     say(f"{done.form} below {done.root}: {len(done.keypoints)} keypoints; instances: {counts}")
     if done.pairs:
         rows: list[list[object]] = [list(pair) for pair in done.pairs]
-        console.print(rows_table("Flip pairs", ["keypoint", "in the mirror", "told by"], rows))
+        console.print(rows_table("Flip pairs", ["keypoint", "in the mirror", "found by"], rows))
     for sentence in done.unsure:
         say(f"Unsure: {sentence}")
     for file in (done.card, done.sheet, done.recipe):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from posekit.cli.base import Json, Settings, app, emit, make_console
+from posekit.cli.base import Json, Settings, app, emit, make_console, read_recipe
 from posekit.cli.host_memory import keep_freed_memory
 
 
@@ -18,14 +18,14 @@ def pretrain(
     as_json: Json = False,
 ) -> None:
     """Pre-train a recipe's backbone on its datasets' crops, without labels (masked autoencoder)."""
-    from posekit import engine  # noqa: PLC0415
     from posekit.cli.console import ProgressListener  # noqa: PLC0415
+
+    loaded = read_recipe(recipe, settings)
+    from posekit.engine import pretrain as engine  # noqa: PLC0415
 
     console = make_console(as_json)
     keep_freed_memory()
-    done = engine.pretrain(
-        recipe, settings or [], resume=resume, listener=ProgressListener(console)
-    )
+    done = engine.pretrain(loaded, resume=resume, listener=ProgressListener(console))
     emit({"checkpoint": str(done.checkpoint), "step": done.step}, as_json)
     if not done.complete:
         raise typer.Exit(1)

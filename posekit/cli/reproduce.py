@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from posekit.cli.base import Json, app, emit, make_console
+from posekit.cli.base import Json, app, emit, make_console, read_recipe
 from posekit.errors import ConfigError
 
 
@@ -29,13 +29,15 @@ def reproduce(
     and ends with exit code 1 if one is below what was published.
     """
     from posekit.cli.console import rows_table  # noqa: PLC0415
-    from posekit.engine.reproduce import reproduce as run_reproduce  # noqa: PLC0415
 
     settings = [text for text in arguments or () if "=" in text]
     models = [text for text in arguments or () if "=" not in text]
     if len(models) > 1:
         raise ConfigError(f"reproduce: found several models ({', '.join(models)}), expected one")
-    found = run_reproduce(recipe, models[0] if models else None, settings)
+    loaded = read_recipe(recipe, settings)
+    from posekit.engine import reproduce as engine  # noqa: PLC0415
+
+    found = engine.reproduce(loaded, models[0] if models else None)
     emit(found.to_dict(), as_json)
     console = make_console(as_json)
     for path in dict.fromkeys(file.path for file in found.missing):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from posekit.cli.base import Json, Settings, app, emit, make_console
+from posekit.cli.base import Json, Settings, app, emit, make_console, read_recipe
 
 
 @app.command()
@@ -16,13 +16,15 @@ def prepare(
     as_json: Json = False,
 ) -> None:
     """Build ahead what a run reads: indices and, with data.cache=store, crop stores."""
-    from posekit import engine  # noqa: PLC0415
     from posekit.cli.console import ProgressListener, prepared_table  # noqa: PLC0415
+
+    loaded = read_recipe(recipe, settings)
+    from posekit.engine import prepare as engine  # noqa: PLC0415
 
     console = make_console(as_json)
     listener = ProgressListener(console)
     done = engine.prepare(
-        recipe, settings or [], say=lambda head, n, of: listener.prepared(f"crops of {head}", n, of)
+        loaded, say=lambda head, n, of: listener.prepared(f"crops of {head}", n, of)
     )
     emit({name: vars(head) for name, head in done.items()}, as_json)
     console.print(prepared_table(done))
@@ -36,11 +38,13 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Show where a training step's time goes, what limits it and what to change."""
-    from posekit import engine  # noqa: PLC0415
     from posekit.cli.console import profile_parts  # noqa: PLC0415
 
+    loaded = read_recipe(recipe, settings)
+    from posekit.engine import profile as engine  # noqa: PLC0415
+
     console = make_console(as_json)
-    found = engine.profile(recipe, settings or [], steps=steps)
+    found = engine.profile(loaded, steps=steps)
     emit(found.to_dict(), as_json)
     for part in profile_parts(found):
         console.print(part, soft_wrap=isinstance(part, str), highlight=False)

@@ -55,17 +55,14 @@ def predict(
 ) -> None:
     """Predict photographs, videos or a camera; writes JSON beside pictures with the poses."""
     from posekit.cli.console import FilesProgress  # noqa: PLC0415
-    from posekit.inference.files import predict_files  # noqa: PLC0415
-    from posekit.inference.predictor import load  # noqa: PLC0415
-    from posekit.inference.video import Look  # noqa: PLC0415
+    from posekit.engine import predict as engine  # noqa: PLC0415
 
     console = make_console(as_json)
-    predictor = load(model, device=device, batch_size=batch_size, flip_test=flip_test)
-    look = Look(overlay, threshold, track, smooth)
     with FilesProgress(console) as progress:
-        done = predict_files(
-            predictor, inputs, out, head=head, boxes=boxes, detector=detector, look=look,
-            progress=progress, resume=resume, frames=frames,
+        done = engine.predict(
+            model, inputs, out, head=head, boxes=boxes, detector=detector, overlay=overlay,
+            threshold=threshold, track=track, smooth=smooth, flip_test=flip_test,
+            batch_size=batch_size, device=device, frames=frames, resume=resume, progress=progress,
         )  # fmt: skip
     emit(done.to_dict(), as_json)
     for file in done.written:
@@ -125,15 +122,10 @@ def convert(
     head: Annotated[str | None, typer.Option(help="To transformers: which head.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Bring weights from ViTPose, ViTPose+ or transformers, or to them; lists every tensor."""
-    from posekit.config.recipe import load_recipe  # noqa: PLC0415
-    from posekit.engine.setup import read_heads  # noqa: PLC0415
-    from posekit.models.convert_files import convert_file  # noqa: PLC0415
+    """Convert weights from ViTPose, ViTPose+ or transformers, or to them; lists every tensor."""
+    from posekit.engine import convert as engine  # noqa: PLC0415
 
-    heads = None
-    if recipe:
-        heads = {name: setup.spec for name, setup in read_heads(load_recipe(recipe)).items()}
-    ledger = convert_file(source, target, heads, head=head)
+    ledger = engine.convert(source, target, recipe=recipe, head=head)
     emit([vars(entry) for entry in ledger.entries], as_json)
     console = make_console(as_json)
     for entry in ledger.entries:

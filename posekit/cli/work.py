@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from posekit.cli.base import Json, Settings, app, emit, make_console
+from posekit.cli.base import Json, Settings, app, emit, make_console, read_recipe
 from posekit.cli.host_memory import keep_freed_memory
 from posekit.errors import ConfigError
 
@@ -21,11 +21,11 @@ def quickstart(
 ) -> None:
     """The whole story on practice data: render, train five heads jointly, evaluate each, report."""
     from posekit.cli.console import ProgressListener, quickstart_parts  # noqa: PLC0415
-    from posekit.engine.quickstart import run_quickstart  # noqa: PLC0415
+    from posekit.engine import quickstart as engine  # noqa: PLC0415
 
     console = make_console(as_json)
     keep_freed_memory()
-    done = run_quickstart(
+    done = engine.quickstart(
         out, settings or [], resume=resume, listener=ProgressListener(console), say=console.print
     )
     emit(done.to_dict(), as_json)
@@ -51,24 +51,27 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train one backbone jointly on all heads of a recipe, then evaluate each head."""
-    from posekit import engine  # noqa: PLC0415
     from posekit.cli.console import ProgressListener, comparison_table, plan_tables  # noqa: PLC0415
+
+    loaded = read_recipe(recipe, settings)
+    from posekit.engine import single_heads  # noqa: PLC0415
+    from posekit.engine import train as engine  # noqa: PLC0415
 
     console = make_console(as_json)
     if plan:
-        planned = engine.plan(recipe, settings or [])
+        planned = engine.plan(loaded)
         emit(planned.to_dict(), as_json)
         for part in plan_tables(planned):
             console.print(part)
         return
     keep_freed_memory()
     listener = ProgressListener(console)
-    done = engine.train(recipe, settings or [], resume=resume, listener=listener)
+    done = engine.train(loaded, resume=resume, listener=listener)
     if not done.complete:
         raise typer.Exit(1)
     if alone:
-        engine.train_alone(done.folder, listener=listener)
-    compared = engine.compare_heads(done.folder)
+        single_heads.train_alone(done.folder, listener=listener)
+    compared = single_heads.compare_heads(done.folder)
     emit({"folder": str(done.folder), "heads": compared}, as_json)
     console.print(comparison_table(f"Heads of {done.folder}", compared))
     console.print(f"Report: {done.folder / 'report.html'}")
@@ -110,34 +113,26 @@ def evaluate(
     Settings of the protocol are given as KEY=value (flip_test=false, nms=none), those of the recipe
     as key.path=value (data_root=DIR). Under torchrun the processes share the work.
     """
-    from posekit import engine  # noqa: PLC0415
-    from posekit.evaluation.registry import split_settings  # noqa: PLC0415
+    from posekit.cli.console import metrics_table  # noqa: PLC0415
+    from posekit.engine import other_datasets as engine  # noqa: PLC0415
+    from posekit.engine.processes import own_rank  # noqa: PLC0415
 
-    protocol, rest = split_settings(settings or [])
-    if boxes is not None:
-        protocol["boxes"] = str(boxes)
-    pairs = _pairs(dataset or [], split or [])
-    if transfer:
-        matrix = engine.transfer_matrix(
-            model, rest, datasets=pairs, only=head or None, out=out, device=device
-        )
-        _show(matrix, as_json)
+    found = engine.evaluate(
+        model, heads=head or (), datasets=_pairs(dataset or [], split or []), root=root, out=out,
+        boxes=boxes, transfer=transfer, device=device, settings=settings or (),
+    )  # fmt: skip
+    if own_rank():
         return
-    if not pairs:
-        results = engine.evaluate_run(
-            model, only=head or None, settings=protocol, overrides=rest, device=device
-        )
-        _show(results, as_json)
-        return
-    if len(pairs) > 1:
-        raise ConfigError("several --dataset need --transfer: every head on every one of them")
-    (name, part), base = pairs[0], model if model.is_dir() else model.parent
-    where = out or base / "elsewhere" / f"{Path(name).stem}-{part}"
-    found = engine.evaluate_elsewhere(
-        model, name, part, root, only=head, settings=protocol, out=where, device=device
-    )
-    _show(found, as_json)
-    make_console(as_json).print(f"Written to {where}", highlight=False, soft_wrap=True)
+    emit(found.to_dict(), as_json)
+    console = make_console(as_json)
+    if found.matrix is not None:
+        console.print(found.matrix.text(), highlight=False)
+    for name, result in found.results.items():
+        console.print(metrics_table(name, result.metrics))
+        for finding in result.findings:
+            console.print(finding, style="yellow", highlight=False, soft_wrap=True)
+    if found.folder is not None:
+        console.print(f"Written to {found.folder}", highlight=False, soft_wrap=True)
 
 
 def _pairs(datasets: list[str], splits: list[str]) -> list[tuple[str, str]]:
@@ -147,25 +142,6 @@ def _pairs(datasets: list[str], splits: list[str]) -> list[tuple[str, str]]:
             "each --dataset"
         )
     return list(zip(datasets, splits, strict=True))
-
-
-def _show(found: Any, as_json: bool) -> None:
-    """Show a transfer matrix, or the numbers of each head."""
-    from posekit.cli.console import metrics_table  # noqa: PLC0415
-    from posekit.engine.processes import own_rank  # noqa: PLC0415
-
-    if own_rank():
-        return
-    console = make_console(as_json)
-    if not isinstance(found, dict):
-        emit(found.to_dict(), as_json)
-        console.print(found.text(), highlight=False)
-        return
-    emit({name: result.metrics for name, result in found.items()}, as_json)
-    for name, result in found.items():
-        console.print(metrics_table(name, result.metrics))
-        for finding in result.findings:
-            console.print(finding, style="yellow", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -181,33 +157,15 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Score a predictions file by a dataset's official protocol, without any model."""
-    from posekit.config.cards import load_dataset_card  # noqa: PLC0415
-    from posekit.data.index import build_index  # noqa: PLC0415
-    from posekit.diagnosis.diagnose import diagnose  # noqa: PLC0415
-    from posekit.evaluation.registry import protocol_of, split_settings  # noqa: PLC0415
-    from posekit.evaluation.score import score_file  # noqa: PLC0415
+    from posekit.engine import score as engine  # noqa: PLC0415
 
-    card = load_dataset_card(dataset)
-    index = build_index(card, root if root is not None else Path("data") / card.folder, split)
-    protocol, rest = split_settings(settings or [])
-    if rest:
-        raise ConfigError(f"{rest[0]}: no setting of a protocol; give KEY=value, e.g. nms=none")
-    done = score_file(predictions, index, settings=protocol, verify=verify)
-    found = diagnose(
-        index.columns,
-        done.predictions,
-        index.schema,
-        protocol_of(index.card, protocol),
-        done.scores,
-    )
-    report: dict[str, Any] = {"reference": done.reference, "notes": done.notes}
-    report["findings"] = [vars(finding) for finding in found.findings]
-    emit({**done.scores.to_dict(), **report}, as_json)
+    done = engine.score(predictions, dataset, split, root, settings=settings or (), verify=verify)
+    emit(done.to_dict(), as_json)
     console = make_console(as_json)
-    console.print(done.text(), highlight=False)
-    if found.findings:
-        console.print(found.text(), style="yellow", highlight=False, soft_wrap=True)
-    if verify and not done.agrees:
+    console.print(done.file.text(), highlight=False)
+    if done.diagnosis.findings:
+        console.print(done.diagnosis.text(), style="yellow", highlight=False, soft_wrap=True)
+    if verify and not done.file.agrees:
         raise typer.Exit(1)
 
 
@@ -223,13 +181,11 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Set several runs side by side, head by head; refuses numbers of different protocols."""
-    from posekit.evaluation.compare import compare_runs  # noqa: PLC0415
-    from posekit.pages.compare_page import write_comparison  # noqa: PLC0415
+    from posekit.engine import compare as engine  # noqa: PLC0415
 
-    compared = compare_runs(runs, allow_differences=anyway)
+    compared = engine.compare(runs, anyway=anyway, html=html)
     emit(compared.to_dict(), as_json)
     console = make_console(as_json)
     console.print(compared.text(), highlight=False)
     if html is not None:
-        file = write_comparison(html, compared, runs)
-        console.print(f"Page: {file}", highlight=False, soft_wrap=True)
+        console.print(f"Page: {html}", highlight=False, soft_wrap=True)

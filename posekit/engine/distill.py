@@ -12,7 +12,7 @@ from posekit.config.base import validate
 from posekit.config.model import BackboneConfig, FreezeConfig
 from posekit.config.recipe import HeadRecipe, Optimizer, Recipe, Schedule
 from posekit.config.transfer import DistillationConfig
-from posekit.engine.setup import HeadSetup
+from posekit.engine.setup import ResolvedHead
 from posekit.errors import CheckpointError
 from posekit.models import PoseModel, load_model
 from posekit.models.knowledge import attach_token, load_token
@@ -85,8 +85,8 @@ def distillation_terms(
 
 
 def token_run(
-    recipe: Recipe, heads: Mapping[str, HeadSetup], student: PoseModel, out: Path
-) -> tuple[Recipe, dict[str, HeadSetup], PoseModel]:
+    recipe: Recipe, heads: Mapping[str, ResolvedHead], student: PoseModel, out: Path
+) -> tuple[Recipe, dict[str, ResolvedHead], PoseModel]:
     """Return the run that learns the knowledge token: the frozen teacher with a token that trains.
 
     It sees the student's datasets, cropped as the teacher's own heads need, and minimises their
@@ -109,7 +109,7 @@ def token_run(
     assert config.token is not None  # noqa: S101 - the caller has looked
     teacher = load_teacher(config)
     parts: dict[str, HeadRecipe] = {}
-    setups: dict[str, HeadSetup] = {}
+    setups: dict[str, ResolvedHead] = {}
     weights: dict[str, float] = {}
     for match in match_heads(student, teacher, config.heads).values():
         if match.teacher in parts:
@@ -120,7 +120,7 @@ def token_run(
         parts[match.teacher] = part
         if match.head in recipe.data.sampling.weights:
             weights[match.teacher] = recipe.data.sampling.weights[match.head]
-        setups[match.teacher] = HeadSetup(
+        setups[match.teacher] = ResolvedHead(
             match.teacher, part, own.card, own.root, spec, loss, own.exclude
         )
     _attach_keyed(teacher, teacher.backbone.channels, recipe.training.seed, trained=True)

@@ -16,7 +16,7 @@ from posekit.diagnosis.diagnose import Diagnosis, diagnose
 from posekit.diagnosis.error_types import Calibration, ErrorTypes, calibration, error_types
 from posekit.diagnosis.pairs import pair
 from posekit.engine.processes import join_processes, own_device
-from posekit.engine.setup import HeadSetup, read_heads
+from posekit.engine.setup import ResolvedHead, read_heads
 from posekit.errors import CheckpointError, ConfigError, PredictionError, nearest
 from posekit.evaluation.base import Scores
 from posekit.evaluation.baseline import MeanPose
@@ -32,8 +32,8 @@ from posekit.pages.report import write_report
 from posekit.poses.predictions import Predictions
 from posekit.training.events import HeadResult
 
-YARDSTICK = "PCK@0.1"
-"""A common measure of all heads: share of points within 0.1 of the box's long side."""
+COMMON_METRIC = "PCK@0.1"
+"""The metric that all heads share: the share of points within 0.1 of the box's long side."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class HeadEvaluation:
         scores: by the dataset's protocol.
         predictions: what was scored.
         baseline: the mean pose, scored likewise.
-        yardstick, baseline_yardstick: `YARDSTICK` of both.
+        common, baseline_common: `COMMON_METRIC` of both.
         diagnosis: what looks wrong.
         error_types, calibration: what kind of errors there are, and what the scores are worth.
     """
@@ -52,8 +52,8 @@ class HeadEvaluation:
     scores: Scores
     predictions: Predictions
     baseline: Scores
-    yardstick: float
-    baseline_yardstick: float
+    common: float
+    baseline_common: float
     diagnosis: Diagnosis
     error_types: ErrorTypes
     calibration: Calibration
@@ -89,7 +89,7 @@ class RunEvaluator:
     def __init__(
         self,
         recipe: Recipe,
-        heads: Mapping[str, HeadSetup],
+        heads: Mapping[str, ResolvedHead],
         only: Sequence[str] | None = None,
         settings: Mapping[str, Any] | None = None,
         distributed: bool = False,
@@ -128,7 +128,7 @@ class RunEvaluator:
                 )
 
     def head_results(self, model: PoseModel, step: int) -> dict[str, HeadResult]:
-        """Score every head of a model; the numbers alone, for a run's log."""
+        """Score every head of a model; only the numbers, for a run's log."""
         return {name: head_result(self.score(model, name)[0]) for name in self.heads}
 
     def score(self, model: PoseModel, name: str) -> tuple[Scores, Predictions]:
@@ -159,8 +159,8 @@ class RunEvaluator:
             scores,
             predictions,
             baseline,
-            yardstick(index, predictions, protocol.boxes),
-            yardstick(index, constant, protocol.boxes),
+            common_metric(index, predictions, protocol.boxes),
+            common_metric(index, constant, protocol.boxes),
             diagnose(index.columns, predictions, index.schema, protocol, scores),
             error_types(index.columns, predictions, index.schema, trust_ids=by_id),
             calibration(index.columns, predictions, index.schema, trust_ids=by_id),
@@ -171,8 +171,8 @@ class RunEvaluator:
         return {**self.recipe.evaluation.protocol, **own, **self.settings}
 
 
-def yardstick(index: PoseIndex, predictions: Predictions, boxes: str = "annotation") -> float:
-    """Return `YARDSTICK` of predictions: comparable between heads, whatever their own protocol.
+def common_metric(index: PoseIndex, predictions: Predictions, boxes: str = "annotation") -> float:
+    """Return `COMMON_METRIC` of predictions: comparable between heads, whatever their own protocol.
 
     NaN for a detector's boxes, which belong to no instance.
     """
@@ -180,7 +180,7 @@ def yardstick(index: PoseIndex, predictions: Predictions, boxes: str = "annotati
         return float("nan")
     protocol = PckProtocol(normalisers={"PCK": "box_long_side"}, thresholds=(0.1,))
     scores = evaluate_pck(index.columns, predictions, index.schema, protocol)
-    return scores.metrics[YARDSTICK]
+    return scores.metrics[COMMON_METRIC]
 
 
 def of_annotations(index: PoseIndex, predictions: Predictions) -> Predictions:
@@ -264,7 +264,7 @@ def recipe_of(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         return load_recipe(path / "recipe.yaml", overrides)
     description = read_description(path)
     if "recipe" not in description:
-        raise CheckpointError(f"{path}: this model does not tell what it was trained on")
+        raise CheckpointError(f"{path}: this model does not record what it was trained on")
     return recipe_from_dict(description["recipe"], str(path), overrides)
 
 
@@ -272,10 +272,10 @@ def _beside(done: HeadEvaluation) -> dict[str, Any]:
     return {
         "baseline": done.baseline.metrics,
         "findings": [vars(finding) for finding in done.diagnosis.findings],
-        "yardstick": {
-            "name": f"{YARDSTICK} of the box's long side",
-            "model": done.yardstick,
-            "baseline": done.baseline_yardstick,
+        "common_metric": {
+            "name": f"{COMMON_METRIC} of the box's long side",
+            "model": done.common,
+            "baseline": done.baseline_common,
         },
         "error_types": done.error_types.to_dict(),
         "calibration": vars(done.calibration),

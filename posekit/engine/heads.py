@@ -151,7 +151,7 @@ def _described(
         recipe["heads"] = {names[o]: h for o, h in recipe["heads"].items() if o in names}
         experts = model.backbone_config.get("experts")
         recipe["backbone"] = {**recipe["backbone"], "experts": experts}
-        # a recipe that speaks of heads that are gone elsewhere too would help nobody
+        # other parts of the recipe may still name heads that are gone; such a recipe is left out
         with suppress(ConfigError):
             kept["recipe"] = recipe_from_dict(recipe).model_dump(mode="json")
     return kept

@@ -1,27 +1,107 @@
-"""Evaluate heads away from home: on another dataset, or every head on every dataset of a run."""
+"""Evaluate heads of a model: on their own datasets, on another, or each head on each dataset."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from posekit.config.cards import DatasetCard, load_dataset_card
 from posekit.data.index import PoseIndex, build_index
 from posekit.diagnosis.diagnose import diagnose
-from posekit.engine.evaluate import RunEvaluator, head_result, load_any, recipe_of
+from posekit.engine.evaluate import RunEvaluator, evaluate_run, head_result, load_any, recipe_of
 from posekit.engine.processes import join_processes, own_rank
 from posekit.engine.setup import read_heads
 from posekit.errors import CheckpointError, ConfigError, nearest
 from posekit.evaluation.cross import TransferMatrix, cross_evaluate
-from posekit.evaluation.registry import protocol_of
+from posekit.evaluation.registry import protocol_of, split_settings
 from posekit.evaluation.runner import evaluate_model, write_results
 from posekit.models import PoseModel
 from posekit.training.events import HeadResult
 
 
-def evaluate_elsewhere(
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        results: head -> its numbers by a dataset's protocol; empty where there is a matrix.
+        matrix: every head on every dataset, over the keypoints that they share.
+        folder: where the results on another dataset were written.
+    """
+
+    results: dict[str, HeadResult] = field(default_factory=dict)
+    matrix: TransferMatrix | None = None
+    folder: Path | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        if self.matrix is not None:
+            return self.matrix.to_dict()
+        return {name: result.metrics for name, result in self.results.items()}
+
+
+def evaluate(
+    model: str | Path,
+    *,
+    heads: Sequence[str] = (),
+    datasets: Sequence[tuple[str, str]] = (),
+    root: str | Path | None = None,
+    out: str | Path | None = None,
+    boxes: str | Path | None = None,
+    transfer: bool = False,
+    device: str | None = None,
+    settings: Sequence[str] = (),
+) -> Evaluation:
+    """Evaluate the heads of a run or model, each by its dataset's own protocol.
+
+    Under torchrun the processes share the work.
+
+    Args:
+        model: a run's folder or a model file.
+        heads: names of the heads to evaluate; all by default.
+        datasets: (card, split) of another dataset; several with `transfer`.
+        root: folder of that dataset; the one below the recipe's data_root if left out.
+        out: folder for results on other datasets; RUN/elsewhere/CARD-SPLIT (with `transfer` the
+            run's folder) if left out.
+        boxes: a detector's boxes (COCO results).
+        transfer: every head on each dataset; on the run's own if none is named.
+        device: where to compute; a GPU if there is one.
+        settings: `KEY=value` of the protocol (flip_test=false), `key.path=value` of the recipe
+            (data_root=DIR).
+
+    Raises:
+        ConfigError, DatasetError, CheckpointError, PredictionError: as the parts do.
+    """
+    protocol, rest = split_settings(settings)
+    if boxes is not None:
+        protocol["boxes"] = str(boxes)
+    if transfer:
+        matrix = transfer_matrix(
+            model, rest, datasets=datasets, only=heads or None, out=out, device=device
+        )
+        return Evaluation(matrix=matrix)
+    if not datasets:
+        results = evaluate_run(
+            model, only=heads or None, settings=protocol, overrides=rest, device=device
+        )
+        return Evaluation(results)
+    if len(datasets) > 1:
+        raise ConfigError("several --dataset need --transfer: every head on every one of them")
+    (name, split), base = datasets[0], Path(model)
+    base = base if base.is_dir() else base.parent
+    where = Path(out) if out is not None else base / "elsewhere" / f"{Path(name).stem}-{split}"
+    found = evaluate_on_dataset(
+        model, name, split, root, only=heads, settings=protocol, out=where, device=device
+    )
+    if isinstance(found, TransferMatrix):
+        return Evaluation(matrix=found, folder=where)
+    return Evaluation(found, folder=where)
+
+
+def evaluate_on_dataset(
     model: str | Path,
     dataset: str,
     split: str,

@@ -12,14 +12,14 @@ from posekit.codecs.registry import build_codec
 from posekit.config.recipe import Recipe, load_recipe
 from posekit.data.crop_store import open_store
 from posekit.data.crops import HeadData
-from posekit.engine.setup import HeadSetup, read_heads
+from posekit.engine.setup import ResolvedHead, read_heads
 
 Say = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class PreparedHead:
-    """What stands ready for one head.
+    """What is ready for one head.
 
     Attributes:
         instances: split -> (instances, trainable ones) of its index.
@@ -60,7 +60,7 @@ def prepare(
     return {name: _prepare_head(recipe, head, say) for name, head in read_heads(recipe).items()}
 
 
-def _prepare_head(recipe: Recipe, head: HeadSetup, say: Say | None) -> PreparedHead:
+def _prepare_head(recipe: Recipe, head: ResolvedHead, say: Say | None) -> PreparedHead:
     begun = time.perf_counter()
     training = head.train_index()
     splits = {head.recipe.train: training}

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import torch
 
 from posekit.config.recipe import Recipe, load_recipe
-from posekit.engine.train import dry_trainer, peak_memory_mib
+from posekit.engine.prepare_run import prepare_run
+from posekit.engine.train import peak_memory_mib
 from posekit.training.loop import Trainer
 
 Limit = Literal["data", "host", "compute", "memory"]
@@ -70,9 +71,10 @@ def profile(
         ConfigError, DatasetError: as `train`.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
-    trainer, loader = dry_trainer(recipe)
+    run = prepare_run(recipe, dry=True)
+    trainer = run.trainer()
     watch = _StepWatch(trainer)
-    batches = loader.batches(0)
+    batches = run.loader.batches(0)
     micro, device = trainer.recipe.training.accumulate, trainer.accelerator.device
     rows: list[dict[str, float]] = []
     used: list[float] = []

@@ -68,7 +68,7 @@ class Quickstart:
         }
 
 
-def run_quickstart(
+def quickstart(
     out: str | Path,
     settings: Sequence[str] = (),
     *,

@@ -13,7 +13,7 @@ from posekit.config.published import Published
 from posekit.config.recipe import Recipe, load_recipe
 from posekit.data.index import build_index
 from posekit.engine.other_datasets import load_any
-from posekit.engine.setup import HeadSetup, read_heads
+from posekit.engine.setup import ResolvedHead, read_heads
 from posekit.errors import ConfigError
 from posekit.evaluation.base import Scores
 from posekit.evaluation.compare import read_scores
@@ -146,7 +146,7 @@ def reproduce(
 
 
 def needed_files(
-    recipe: Recipe, heads: Mapping[str, HeadSetup], *, training: bool = True
+    recipe: Recipe, heads: Mapping[str, ResolvedHead], *, training: bool = True
 ) -> Iterator[Needed]:
     """Return every file and folder that training and each published entry need.
 
@@ -160,7 +160,9 @@ def needed_files(
             yield file
 
 
-def _all_files(recipe: Recipe, heads: Mapping[str, HeadSetup], training: bool) -> Iterator[Needed]:
+def _all_files(
+    recipe: Recipe, heads: Mapping[str, ResolvedHead], training: bool
+) -> Iterator[Needed]:
     if training:
         for source in recipe.sources.values():
             yield Needed(Path(source.file).expanduser(), "weights to start from", source.where)
@@ -206,7 +208,7 @@ class _Entry:
     protocol: Protocol
 
     @classmethod
-    def of(cls, recipe: Recipe, heads: Mapping[str, HeadSetup], name: str) -> _Entry:
+    def of(cls, recipe: Recipe, heads: Mapping[str, ResolvedHead], name: str) -> _Entry:
         published = recipe.published[name]
         head = heads[published.head or name]
         settings = dict(recipe.evaluation.protocol)
@@ -227,7 +229,7 @@ class _Entry:
 class _Comparer:
     """Compares one run or model with the published entries of its recipe."""
 
-    def __init__(self, recipe: Recipe, heads: Mapping[str, HeadSetup], path: Path):
+    def __init__(self, recipe: Recipe, heads: Mapping[str, ResolvedHead], path: Path):
         self.recipe, self.heads, self.path = recipe, heads, path
         self._model: PoseModel | None = None
         self._measured: dict[tuple[Any, ...], Scores] = {}

@@ -18,7 +18,7 @@ from posekit.training.losses import PointLoss, build_loss
 
 
 @dataclass(frozen=True)
-class HeadSetup:
+class ResolvedHead:
     """One head of a recipe with its cards read.
 
     Attributes:
@@ -51,7 +51,7 @@ class HeadSetup:
         return index
 
 
-def read_heads(recipe: Recipe) -> dict[str, HeadSetup]:
+def read_heads(recipe: Recipe) -> dict[str, ResolvedHead]:
     """Read the cards of all heads of a recipe, in the recipe's order.
 
     Raises:
@@ -60,7 +60,7 @@ def read_heads(recipe: Recipe) -> dict[str, HeadSetup]:
     return {name: _read_head(recipe, name) for name in recipe.heads}
 
 
-def build_run_model(recipe: Recipe, heads: dict[str, HeadSetup]) -> PoseModel:
+def build_run_model(recipe: Recipe, heads: dict[str, ResolvedHead]) -> PoseModel:
     """Build the recipe's model; the same recipe and seed give the same weights.
 
     Raises:
@@ -80,7 +80,7 @@ def build_run_model(recipe: Recipe, heads: dict[str, HeadSetup]) -> PoseModel:
     return model
 
 
-def build_losses(model: PoseModel, heads: dict[str, HeadSetup]) -> dict[str, PointLoss]:
+def build_losses(model: PoseModel, heads: dict[str, ResolvedHead]) -> dict[str, PointLoss]:
     """Return each head's per-point loss; ConfigError names the head whose loss does not fit.
 
     Parameters of a loss start as its head's name says, whatever else is built.
@@ -94,7 +94,7 @@ def build_losses(model: PoseModel, heads: dict[str, HeadSetup]) -> dict[str, Poi
     return losses
 
 
-def _read_head(recipe: Recipe, name: str) -> HeadSetup:
+def _read_head(recipe: Recipe, name: str) -> ResolvedHead:
     part = recipe.heads[name]
     try:
         card = load_dataset_card(part.dataset)
@@ -110,7 +110,7 @@ def _read_head(recipe: Recipe, name: str) -> HeadSetup:
         codec={**kind.codec, **part.codec},
         input_size=part.input_size,
     )
-    return HeadSetup(
+    return ResolvedHead(
         name=name,
         recipe=part,
         card=card,

@@ -8,7 +8,7 @@ from typing import Any
 
 from posekit.config.recipe import Recipe, recipe_from_dict
 from posekit.data.sampler import MixedSampler, Source
-from posekit.engine.evaluate import YARDSTICK, recipe_of
+from posekit.engine.evaluate import COMMON_METRIC, recipe_of
 from posekit.engine.setup import read_heads
 from posekit.engine.train import train
 from posekit.errors import CheckpointError
@@ -95,7 +95,7 @@ def compare_heads(run: str | Path) -> dict[str, dict[str, Any]]:
 
     Returns:
         head -> metric (headline's name), joint, mean_pose, alone, and the same three of the
-        yardstick; None where there is no number.
+        common metric (`yardstick` in the keys); None where there is no number.
 
     Raises:
         CheckpointError: the run has not been evaluated.
@@ -110,19 +110,25 @@ def compare_heads(run: str | Path) -> dict[str, dict[str, Any]]:
         if joint is None:
             raise CheckpointError(f"{folder}: head '{name}' is not evaluated; run `posekit eval`")
         alone = _read(folder / "alone" / name / "eval" / name / "metrics.json") or {}
+        common, own = _common(joint), _common(alone)
         headline = joint["headline"]
         rows[name] = {
             "metric": headline,
             "joint": joint["metrics"][headline],
             "mean_pose": joint["baseline"].get(headline),
             "alone": alone.get("metrics", {}).get(headline),
-            "yardstick": joint["yardstick"]["name"],
-            "yardstick_metric": YARDSTICK,
-            "joint_yardstick": joint["yardstick"]["model"],
-            "mean_pose_yardstick": joint["yardstick"]["baseline"],
-            "alone_yardstick": alone.get("yardstick", {}).get("model"),
+            "yardstick": common["name"],
+            "yardstick_metric": COMMON_METRIC,
+            "joint_yardstick": common["model"],
+            "mean_pose_yardstick": common["baseline"],
+            "alone_yardstick": own.get("model"),
         }
     return rows
+
+
+def _common(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return the common metric's part; earlier versions wrote it as `yardstick`."""
+    return metrics.get("common_metric") or metrics.get("yardstick") or {}
 
 
 def _read(file: Path) -> dict[str, Any] | None:

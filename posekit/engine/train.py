@@ -12,25 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 
 from posekit.config.recipe import Recipe, load_recipe
-from posekit.data.feature_batches import FeatureSource
-from posekit.data.index import PoseIndex
-from posekit.data.loader import HeadData, MixedLoader
-from posekit.engine.distill import distillation_terms, prepare_teacher, token_run
+from posekit.engine.distill import token_run
 from posekit.engine.evaluate import RunEvaluator, evaluate_run
-from posekit.engine.features import blank_features, cached_features
-from posekit.engine.run_parts import mixed_loader, run_folder_of, run_on
-from posekit.engine.setup import HeadSetup, build_losses, build_run_model, read_heads
+from posekit.engine.prepare_run import PreparedRun, join_parts, prepare_run
+from posekit.engine.run_parts import run_folder_of, run_on
+from posekit.engine.setup import ResolvedHead
 from posekit.models import PoseModel
 from posekit.models.knowledge import attach_token, load_token, save_token
-from posekit.training.events import HeadResult, Listener, Silent
-from posekit.training.loop import Evaluate, Trainer, TrainingSet, build_accelerator
-from posekit.training.prototypes import PrototypeLearning
+from posekit.training.events import HeadResult, Listener
+from posekit.training.loop import build_accelerator
 from posekit.training.run_folder import RunFolder
 from posekit.training.schedule import run_length
-from posekit.training.step import ExtraLoss
 from posekit.training.tensorboard import TensorBoardListener
 
 
@@ -108,7 +102,7 @@ def train(
         CheckpointError: a checkpoint cannot be written, read, or does not fit.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
-    run = _prepare(recipe, listener or Silent())
+    run = prepare_run(recipe, listener=listener)
     recipe = run.recipe
     folder = RunFolder(run_folder_of(recipe), recipe)
     evaluator = RunEvaluator(recipe, run.heads) if evaluate else None
@@ -130,7 +124,7 @@ def train(
     return RunResult(folder.path, complete, trainer.step, trainer.averaged_model.eval(), results)
 
 
-def _learn_token(recipe: Recipe, run: _Run, folder: RunFolder, resume: bool) -> bool:
+def _learn_token(recipe: Recipe, run: PreparedRun, folder: RunFolder, resume: bool) -> bool:
     """Learn the knowledge token that a recipe wants, and give it to the run's model.
 
     It is a run of its own in RUN/token, whose result is RUN/token.pt.
@@ -144,7 +138,7 @@ def _learn_token(recipe: Recipe, run: _Run, folder: RunFolder, resume: bool) -> 
     file = folder.path / "token.pt"
     if not (resume and file.is_file()):
         stage, heads, teacher = token_run(recipe, run.heads, run.model, folder.path / "token")
-        own = _prepare(stage, run.listener, (heads, teacher))
+        own = _prepare_token(stage, heads, teacher, run.listener)
         own_folder = RunFolder(stage.out, stage)
         is_main = own.accelerator.is_main_process
         state = own_folder.start(resume) if is_main else None
@@ -157,12 +151,22 @@ def _learn_token(recipe: Recipe, run: _Run, folder: RunFolder, resume: bool) -> 
     return True
 
 
+def _prepare_token(
+    recipe: Recipe, heads: dict[str, ResolvedHead], teacher: PoseModel, listener: Listener
+) -> PreparedRun:
+    """Build the parts of the run that learns a token: its model is the teacher, not a new one."""
+    accelerator = build_accelerator(recipe.training.precision)
+    recipe = recipe.for_processes(accelerator.num_processes)
+    indices = {name: head.train_index() for name, head in heads.items()}
+    return join_parts(recipe, heads, indices, teacher, accelerator, listener)
+
+
 def plan(recipe: Recipe | str | Path, overrides: Iterable[str] = (), dry_steps: int = 3) -> Plan:
     """Find out what a run would do, by `dry_steps` real steps that leave nothing behind."""
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
-    run = _prepare(recipe, Silent(), dry=True)
+    run = prepare_run(recipe, dry=True)
     recipe = run.recipe
-    trainer = run.trainer(None, None)
+    trainer = run.trainer()
     steps, epoch_steps = run_length(recipe, run.instances, run.accelerator.num_processes)
     batches = run.loader.batches(0)
     seconds = []
@@ -189,90 +193,6 @@ def plan(recipe: Recipe | str | Path, overrides: Iterable[str] = (), dry_steps: 
         parameters=sum(parameter.numel() for parameter in run.model.parameters()),
         trainable=sum(p.numel() for p in run.model.parameters() if p.requires_grad),
     )
-
-
-def dry_trainer(recipe: Recipe) -> tuple[Trainer, MixedLoader]:
-    """Return a recipe's loop and loader, for steps that leave nothing behind."""
-    run = _prepare(recipe, Silent(), dry=True)
-    return run.trainer(None, None), run.loader
-
-
-@dataclass
-class _Run:
-    """The parts of a run before its first step."""
-
-    recipe: Recipe
-    heads: dict[str, HeadSetup]
-    indices: dict[str, PoseIndex]
-    model: PoseModel
-    loader: MixedLoader
-    accelerator: Accelerator
-    listener: Listener
-    teacher: PoseModel | None = None
-
-    @property
-    def instances(self) -> int:
-        """Trainable instances of all heads together."""
-        return sum(len(index.trainable) for index in self.indices.values())
-
-    @property
-    def epoch_steps(self) -> float:
-        """Optimizer steps of one pass over all training splits."""
-        training = self.recipe.training
-        return self.instances / (
-            training.batch_size * training.accumulate * self.accelerator.num_processes
-        )
-
-    def trainer(self, folder: RunFolder | None, evaluate: Evaluate | None) -> Trainer:
-        """Return the loop over these parts."""
-        losses = build_losses(self.model, self.heads)
-        extras: tuple[ExtraLoss, ...] = ()
-        if self.teacher is not None:
-            processes = self.accelerator.num_processes
-            extras += (
-                distillation_terms(
-                    self.recipe, self.model, self.teacher, losses, self.instances, processes
-                ),
-            )
-        if self.recipe.posebh is not None:
-            _, unit = run_length(self.recipe, self.instances, self.accelerator.num_processes)
-            space = PrototypeLearning(self.model, self.recipe.posebh, losses, unit)
-            extras += (space,)
-        data = TrainingSet(self.loader.batches, self.instances, losses, extras)
-        return Trainer(
-            self.recipe, self.model, data, self.accelerator, self.listener, folder, evaluate
-        )
-
-
-def _prepare(
-    recipe: Recipe,
-    listener: Listener,
-    given: tuple[dict[str, HeadSetup], PoseModel] | None = None,
-    dry: bool = False,
-) -> _Run:
-    """Put a run's parts together; its heads and model are built from the recipe unless given."""
-    accelerator = build_accelerator(recipe.training.precision)
-    recipe = recipe.for_processes(accelerator.num_processes)
-    heads = read_heads(recipe) if given is None else given[0]
-    indices = {name: head.train_index() for name, head in heads.items()}
-    model = build_run_model(recipe, heads) if given is None else given[1]
-    teacher = prepare_teacher(recipe, model, accelerator.device)
-    data = {
-        name: HeadData(
-            index=indices[name],
-            input_size=head.spec.input_size,
-            warp=model.head(name).codec.warp,
-            augmentation=recipe.head_augmentation(name),
-        )
-        for name, head in heads.items()
-    }
-    features: dict[str, FeatureSource] = {}
-    if recipe.data.features is not None:
-        make = blank_features if dry else cached_features
-        features = make(recipe, model, data, accelerator, listener)
-    loader = mixed_loader(recipe, data, accelerator, features)
-    quiet = listener if accelerator.is_main_process else Silent()
-    return _Run(recipe, heads, indices, model, loader, accelerator, quiet, teacher)
 
 
 def peak_memory_mib(device: torch.device) -> float:

@@ -255,13 +255,20 @@ class Predictor:
         return {name: one.in_image(back) for name, one in found.items()}
 
 
-def load(path: str | Path, **settings: Any) -> Predictor:
+def load(
+    path: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    batch_size: int = 32,
+    flip_test: bool = False,
+    max_pixels: int = MAX_PIXELS,
+) -> Predictor:
     """Load a model for prediction from a checkpoint, a run folder or the Hugging Face Hub.
 
     Args:
         path: a .safetensors file of posekit, a run folder (its last model is taken), or
             'hf:owner/name' (downloaded once).
-        settings: device, batch_size, flip_test, max_pixels; see Predictor.
+        device, batch_size, flip_test, max_pixels: see Predictor.
 
     Raises:
         CheckpointError: there is no model, or it cannot be loaded.
@@ -269,7 +276,10 @@ def load(path: str | Path, **settings: Any) -> Predictor:
     file = model_file(path)
     stored = read_description(file).get("boxes") or {}
     boxes = {name: BoxCard.model_validate(rule) for name, rule in stored.items()}
-    return Predictor(load_model(file), boxes, **settings)
+    return Predictor(
+        load_model(file), boxes, device=device, batch_size=batch_size, flip_test=flip_test,
+        max_pixels=max_pixels,
+    )  # fmt: skip
 
 
 def model_file(path: str | Path) -> Path:

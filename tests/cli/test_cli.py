@@ -71,9 +71,9 @@ def test_the_plan_leaves_nothing_behind(monkeypatch, capsys, tiny, tmp_path, fla
 @pytest.fixture
 def run(tiny, tmp_path):
     """A finished run of the tiny recipe; gives its folder."""
-    from posekit import engine  # noqa: PLC0415
+    import posekit  # noqa: PLC0415
 
-    return engine.train(tiny()).folder
+    return posekit.train(tiny()).folder
 
 
 def test_eval_scores_each_head_and_settings_change_the_protocol(monkeypatch, capsys, run):

@@ -5,7 +5,8 @@ the order of the page, in that folder, by the first word of their fence:
 
     ```bash                  each line is a command; it must end with exit code 0
     ```bash exit=1           the block's last command must end with this code
-    ```python                runs; all such blocks of a page share their names
+    ```python                runs in an interpreter of the page's own, where nothing is imported
+                             yet; all such blocks of a page share their names
     ```yaml title=dogs.yaml  (any language) is written to that file below the folder
     ```text output           each line must stand in the output of the block before; a line of
                              `...` stands for any lines, runs of blanks count as one
@@ -20,13 +21,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -64,7 +66,11 @@ def run_page(file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """
     monkeypatch.chdir(folder)
     monkeypatch.setenv("POSEKIT_CACHE", str(folder / ".cache"))
-    names: dict[str, Any] = {"__name__": "page"}
+    with _Interpreter() as python:
+        return _run_blocks(file, folder, python)
+
+
+def _run_blocks(file: Path, folder: Path, python: _Interpreter) -> int:
     output = ""
     done = 0
     for block in blocks_of(file.read_text(encoding="utf-8")):
@@ -79,15 +85,59 @@ def run_page(file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
         elif block.language == "bash":
             output = _run_lines(block, where)
         elif block.language == "python":
-            with contextlib.redirect_stdout(io.StringIO()) as stream:
-                exec(compile(block.text, where, "exec"), names)  # noqa: S102 - our own page
-            output = stream.getvalue()
+            output = python.run(block.text, where)
         elif "output" in block.words:
             _compare(block.text, output, where)
         else:
             continue
         done += 1
     return done
+
+
+_READ_AND_RUN = """
+import contextlib, io, json, sys, traceback
+names, answers = {"__name__": "page"}, sys.stdout
+for line in sys.stdin:
+    text, where = json.loads(line)
+    fault = ""
+    with contextlib.redirect_stdout(io.StringIO()) as stream:
+        try:
+            exec(compile(text, where, "exec"), names)
+        except BaseException:
+            fault = traceback.format_exc()
+    print(json.dumps([stream.getvalue(), fault]), file=answers, flush=True)
+"""
+
+
+class _Interpreter:
+    """A fresh interpreter that runs a page's blocks one after the other; starts at the first."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> _Interpreter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.communicate()
+
+    def run(self, text: str, where: str) -> str:
+        """Return what a block prints; fails the test where it raises."""
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _READ_AND_RUN],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([text, where]) + "\n")
+        self._process.stdin.flush()
+        output, fault = json.loads(self._process.stdout.readline())
+        assert not fault, f"{where}: the block raised\n{fault}"
+        return output
 
 
 def _run_lines(block: Block, where: str) -> str:
@@ -115,8 +165,6 @@ def _run_lines(block: Block, where: str) -> str:
 
 def _posekit(arguments: list[str]) -> tuple[int, str]:
     """Run the command line in this process; gives its exit code and what it printed."""
-    import sys  # noqa: PLC0415
-
     from posekit.cli import main  # noqa: PLC0415
 
     kept, stream = sys.argv, io.StringIO()

@@ -62,3 +62,10 @@ def test_output_that_differs_fails_the_page(run):
         run("```bash\necho one\necho two\n```\n```text output\none\nthree\n```\n")
     with pytest.raises(AssertionError, match="lacks the line 'one'"):
         run("```bash\necho one\necho two\n```\n```text output\ntwo\none\n```\n")
+
+
+def test_python_runs_where_nothing_is_imported_yet(run):
+    run("```python\nimport sys\nassert 'numpy' not in sys.modules\n```\n")
+    page = "Words.\n```python\nimport posekit\nposekit.config.recipe.load_recipe\n```\n"
+    with pytest.raises(AssertionError, match=r"page\.md, line 2: the block raised"):
+        run(page)

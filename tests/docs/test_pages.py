@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from doc_blocks import run_page
+from doc_blocks import blocks_of, run_page
 
 from posekit.config.recipe import load_recipe
 from posekit.engine.setup import read_heads
@@ -24,6 +24,13 @@ def test_the_pages_on_training_and_evaluation_run_one_after_the_other(tmp_path, 
     assert run_page(DOCS / "joint_training.md", tmp_path, monkeypatch) >= 5
     assert (tmp_path / "runs" / "mine" / "report.html").is_file()
     assert run_page(DOCS / "evaluate_heads.md", tmp_path, monkeypatch) >= 4
+
+
+def test_the_page_on_a_loop_of_ones_own_runs_and_its_loop_is_short(tmp_path, monkeypatch):
+    page = DOCS / "own_loop.md"
+    assert run_page(page, tmp_path, monkeypatch) == 4
+    loops = [b for b in blocks_of(page.read_text(encoding="utf-8")) if "prepare_run(" in b.text]
+    assert [len(loop.text.splitlines()) <= 20 for loop in loops] == [True]
 
 
 def test_the_page_for_users_of_vitpose_runs_on_a_small_file_of_the_official_layout(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from posekit import engine
+import posekit
 from posekit.config.recipe import recipe_from_dict
 from posekit.engine.single_heads import alone_recipe
 from posekit.errors import CheckpointError, ConfigError
@@ -35,7 +35,7 @@ class StopAt(Silent):
 def teacher(tiny):
     data = tiny("teacher").model_dump(mode="json")
     data["backbone"] = {**data["backbone"], "embed_dim": 24, "drop_path": 0.0}
-    done = engine.train(recipe_from_dict(data), evaluate=False)
+    done = posekit.train(recipe_from_dict(data), evaluate=False)
     return done.folder / "checkpoints" / "last.safetensors"
 
 
@@ -61,15 +61,15 @@ def equal(first, second):
 def test_each_head_logs_its_loss_to_the_teacher_and_learns_from_it(student):
     listener = Silent()
     recipe = student("both", {"output": 2.0})
-    done = engine.train(recipe, evaluate=False, listener=listener)
+    done = posekit.train(recipe, evaluate=False, listener=listener)
     assert set(listener.logs[0].loss) == {"blobs", "rings", "blobs.teacher", "rings.teacher"}
     alone = recipe.model_copy(update={"distillation": None, "out": recipe.out + "-alone"})
-    without = engine.train(alone, evaluate=False)
+    without = posekit.train(alone, evaluate=False)
     assert not equal(state_of(done.model), state_of(without.model))
 
 
 def test_a_taught_run_is_evaluated_and_reported_like_any_other(student):
-    done = engine.train(student("reported", {"output": 1.0}))
+    done = posekit.train(student("reported", {"output": 1.0}))
     assert set(done.results) == {"blobs", "rings"}
     assert (done.folder / "report.html").is_file()
 
@@ -82,14 +82,14 @@ def test_a_head_alone_keeps_its_teacher(student):
 
 def test_a_shared_loss_scale_gives_one_term_over_all_samples(student):
     listener = Silent()
-    engine.train(student("share", {}, loss_scale="share"), evaluate=False, listener=listener)
+    posekit.train(student("share", {}, loss_scale="share"), evaluate=False, listener=listener)
     assert set(listener.logs[0].loss) == {"blobs", "rings", ".teacher"}
 
 
 def test_the_token_is_learned_first_and_then_stays(student, teacher):
     listener = Silent()
     recipe = student("token", {"output": 0.0, "token": {"steps": 3, "lr": 0.1}})
-    done = engine.train(recipe, evaluate=False, listener=listener)
+    done = posekit.train(recipe, evaluate=False, listener=listener)
     assert [log.total_steps for log in listener.logs] == [3, 3, 3, 4, 4, 4, 4]
     token = load_token(done.folder / "token.pt")
     assert token.shape == (1, 1, 24)
@@ -108,14 +108,14 @@ def test_the_token_is_learned_first_and_then_stays(student, teacher):
 
 def test_the_map_of_the_token_trains_with_the_student(student):
     recipe = student("token", {"output": 0.0, "token": {"steps": 1}})
-    done = engine.train(recipe, evaluate=False)
+    done = posekit.train(recipe, evaluate=False)
     longer = recipe.model_copy(
         update={
             "training": recipe.training.model_copy(update={"steps": 5}),
             "out": recipe.out + "2",
         }
     )
-    other = engine.train(longer, evaluate=False)
+    other = posekit.train(longer, evaluate=False)
     first, second = done.model.backbone.knowledge, other.model.backbone.knowledge
     assert torch.equal(first.token, second.token)
     assert not torch.equal(first.map.weight, second.map.weight)
@@ -124,27 +124,27 @@ def test_the_map_of_the_token_trains_with_the_student(student):
 @pytest.mark.parametrize("log", [2, 5])
 def test_a_run_stopped_in_either_stage_ends_as_an_uninterrupted_one(student, log):
     settings = {"output": 1.0, "fade": True, "token": {"steps": 3}}
-    whole = engine.train(student("whole", settings), evaluate=False)
+    whole = posekit.train(student("whole", settings), evaluate=False)
     parted = student("parted", settings)
-    stopped = engine.train(parted, evaluate=False, listener=StopAt(log))
+    stopped = posekit.train(parted, evaluate=False, listener=StopAt(log))
     assert not stopped.complete
-    resumed = engine.train(parted, evaluate=False, resume=True)
+    resumed = posekit.train(parted, evaluate=False, resume=True)
     assert resumed.complete
     assert equal(state_of(whole.model), state_of(resumed.model))
 
 
 def test_a_token_of_another_run_is_taken_from_its_file(student):
-    first = engine.train(student("a", {"output": 0.0, "token": {"steps": 2}}), evaluate=False)
+    first = posekit.train(student("a", {"output": 0.0, "token": {"steps": 2}}), evaluate=False)
     file = first.folder / "token.pt"
     listener = Silent()
     recipe = student("b", {"output": 0.0, "token": {"file": str(file)}, "teacher": None})
-    done = engine.train(recipe, evaluate=False, listener=listener)
+    done = posekit.train(recipe, evaluate=False, listener=listener)
     assert len(listener.logs) == 4
     assert torch.equal(done.model.backbone.knowledge.token, load_token(file))
 
 
 def test_the_plan_counts_the_teacher_in(student):
-    plan = engine.plan(student("plan", {"token": {}}))
+    plan = posekit.plan(student("plan", {"token": {}}))
     assert plan.steps == 4
 
 
@@ -163,7 +163,7 @@ def test_the_plan_counts_the_teacher_in(student):
 )
 def test_a_wrong_teacher_is_one_sentence(student, change, error, words):
     with pytest.raises(error, match=words):
-        engine.train(student("wrong", change), evaluate=False)
+        posekit.train(student("wrong", change), evaluate=False)
 
 
 @pytest.mark.parametrize(

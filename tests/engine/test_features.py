@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from posekit import engine
+import posekit
 from posekit.config.recipe import recipe_from_dict
-from posekit.engine.train import _prepare
+from posekit.engine.prepare_run import prepare_run
 from posekit.errors import ConfigError, PosekitError
-from posekit.training.events import Silent
 from posekit.training.step import LossModule, LossScale, run_step
 
 STORE = importlib.import_module("posekit.data.feature_store")
@@ -35,7 +34,7 @@ def cached(tiny):
 
 def _without_cache(recipe):
     """The same run with the crops themselves: as many views, no features."""
-    run = _prepare(recipe, Silent(), dry=True)
+    run = prepare_run(recipe, dry=True)
     maker = run.loader._steps
     data, sampler, stores, views, _ = maker._arguments
     run.loader._steps = type(maker)(data, sampler, stores, views, {})
@@ -54,7 +53,7 @@ def _losses_and_gradients(run, batch):
 @pytest.mark.parametrize("batch_number", [0, 5])
 def test_losses_and_gradients_of_the_heads_are_those_without_the_cache(cached, batch_number):
     recipe = cached(batch_size=8)
-    ours, theirs = _prepare(recipe, Silent()), _without_cache(recipe)
+    ours, theirs = prepare_run(recipe), _without_cache(recipe)
     batches = [run.loader.batch(batch_number) for run in (ours, theirs)]
     assert all(part.is_cached for part in batches[0].parts)
     assert not any(part.is_cached for part in batches[1].parts)
@@ -82,7 +81,7 @@ def test_views_come_again_after_so_many_epochs_and_differ_before(cached):
 
 def test_half_precision_moves_the_loss_by_little(cached):
     recipe = cached(batch_size=8, features={"precision": "fp16"})
-    ours, theirs = _prepare(recipe, Silent()), _without_cache(recipe)
+    ours, theirs = prepare_run(recipe), _without_cache(recipe)
     assert ours.loader.batch(0).parts[0].images.dtype == torch.float16
     found, _ = _losses_and_gradients(ours, ours.loader.batch(0))
     wanted, _ = _losses_and_gradients(theirs, theirs.loader.batch(0))
@@ -90,12 +89,12 @@ def test_half_precision_moves_the_loss_by_little(cached):
 
 
 def test_a_stopped_run_on_features_resumes_bit_for_bit(cached):
-    whole = engine.train(cached("whole"), evaluate=False)
+    whole = posekit.train(cached("whole"), evaluate=False)
     from test_train import _StopAt  # noqa: PLC0415
 
     parted = cached("parted")
-    assert engine.train(parted, evaluate=False, listener=_StopAt(2)).step == 2
-    resumed = engine.train(parted, evaluate=False, resume=True)
+    assert posekit.train(parted, evaluate=False, listener=_StopAt(2)).step == 2
+    resumed = posekit.train(parted, evaluate=False, resume=True)
     before, after = whole.model.state_dict(), resumed.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -103,7 +102,7 @@ def test_a_stopped_run_on_features_resumes_bit_for_bit(cached):
 def test_a_cache_that_was_stopped_goes_on_where_it_was(cached, monkeypatch, tmp_path):
     monkeypatch.setattr(STORE, "_CHUNK", 2)
     recipe = cached()
-    whole = _prepare(recipe, Silent()).loader.batch(0)
+    whole = prepare_run(recipe).loader.batch(0)
     monkeypatch.setenv("POSEKIT_CACHE", str(tmp_path / "other"))
     real, computed = STORE._write, []
 
@@ -115,11 +114,11 @@ def test_a_cache_that_was_stopped_goes_on_where_it_was(cached, monkeypatch, tmp_
 
     monkeypatch.setattr(STORE, "_write", stop_after_two_chunks)
     with pytest.raises(KeyboardInterrupt):
-        _prepare(recipe, Silent())
+        prepare_run(recipe)
     monkeypatch.setattr(
         STORE, "_write", lambda f, c: (computed.append(c.get("chunks")), real(f, c))
     )
-    again = _prepare(recipe, Silent()).loader.batch(0)
+    again = prepare_run(recipe).loader.batch(0)
     assert computed == [1, 2, 3, None, 1, 2, 3, None]  # blobs went on at the third chunk
     for first, second in zip(whole.parts, again.parts, strict=True):
         assert torch.equal(first.images, second.images)
@@ -146,7 +145,7 @@ def test_another_cache_is_made_for_whatever_changes_the_features(cached, change)
 
 
 def test_other_weights_or_a_changed_image_make_another_cache(cached, tmp_path):
-    done = engine.train(cached("first"), evaluate=False)
+    done = posekit.train(cached("first"), evaluate=False)
     recipe = cached("second")
     first = _folders(recipe)
     trained = cached("third", init=str(done.folder / "checkpoints/last.safetensors"))
@@ -158,14 +157,14 @@ def test_other_weights_or_a_changed_image_make_another_cache(cached, tmp_path):
 
 
 def _folders(recipe):
-    loader = _prepare(recipe, Silent()).loader
+    loader = prepare_run(recipe).loader
     return {name: store.folder for name, store in loader._steps._arguments[4].items()}
 
 
 def test_a_broken_image_is_replaced_by_the_same_sample_as_without_the_cache(cached, tmp_path):
     (tmp_path / "data/blobs/images/train_3.png").write_bytes(b"no image")
     recipe = cached(batch_size=8)
-    ours, theirs = _prepare(recipe, Silent()), _without_cache(recipe)
+    ours, theirs = prepare_run(recipe), _without_cache(recipe)
     for number in range(3):
         found, wanted = ours.loader.batch(number), theirs.loader.batch(number)
         assert [f.row for f in found.failures] == [f.row for f in wanted.failures]
@@ -189,11 +188,11 @@ def test_a_full_disk_is_one_sentence_before_anything_is_computed(cached, monkeyp
     usage = type("Usage", (), {"free": 10})()
     monkeypatch.setattr(STORE.shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(PosekitError, match=r"needs \d+ MiB and the disk has 0; take fewer data\.f"):
-        _prepare(cached(), Silent())
+        prepare_run(cached())
 
 
 def test_a_plan_makes_no_cache(cached, tmp_path):
-    plan = engine.plan(cached())
+    plan = posekit.plan(cached())
     assert plan.steps == 4
     assert not (tmp_path / "cache" / "features").exists()
 
@@ -202,7 +201,7 @@ def test_experts_have_features_of_their_own(cached):
     data = cached().model_dump(mode="json")
     data["backbone"]["experts"] = {}
     data["heads"]["rings"] = {**data["heads"]["blobs"], "dataset": "blobs"}
-    run = _prepare(recipe_from_dict(data), Silent())
+    run = prepare_run(recipe_from_dict(data))
     folders = {name: s.folder for name, s in run.loader._steps._arguments[4].items()}
     assert len(set(folders.values())) == 2
     assert json.loads((folders["blobs"] / "progress.json").read_text())["chunks"] == 1

@@ -6,7 +6,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from posekit import engine
+import posekit
 from posekit.cli import app
 from posekit.config.recipe import recipe_from_dict
 from posekit.engine import heads
@@ -24,7 +24,7 @@ def joint(tiny):
     data = tiny(steps=1).model_dump(mode="json")
     data["backbone"]["experts"] = {}
     data["heads"]["rings"]["input_size"] = [32, 32]
-    done = engine.train(recipe_from_dict(data), evaluate=False)
+    done = posekit.train(recipe_from_dict(data), evaluate=False)
     return done.folder / "checkpoints" / "last.safetensors"
 
 

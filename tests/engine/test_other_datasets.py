@@ -14,9 +14,10 @@ import pytest
 import yaml
 from tiny import tiny_recipe
 
-from posekit import cli, engine
+import posekit
+from posekit import cli
 from posekit.config.recipe import recipe_from_dict
-from posekit.engine.other_datasets import evaluate_elsewhere, transfer_matrix
+from posekit.engine.other_datasets import evaluate_on_dataset, transfer_matrix
 from posekit.errors import ConfigError
 from posekit.evaluation.registry import split_settings
 
@@ -24,7 +25,7 @@ from posekit.evaluation.registry import split_settings
 @pytest.fixture
 def run(tiny):
     """A finished run of the tiny recipe; gives its folder."""
-    return engine.train(tiny(steps=1)).folder
+    return posekit.train(tiny(steps=1)).folder
 
 
 def command(monkeypatch, capsys, *arguments):
@@ -137,10 +138,10 @@ def test_transfer_to_other_datasets_names_them(monkeypatch, capsys, run, tmp_pat
 
 def test_a_model_file_finds_its_data_by_its_recipe(run, tmp_path):
     model = run / "checkpoints" / "last.safetensors"
-    found = evaluate_elsewhere(model, "blobs", "val", only=["blobs"])
+    found = evaluate_on_dataset(model, "blobs", "val", only=["blobs"])
     assert found["blobs"].metrics == pytest.approx(metrics(run / "eval" / "blobs")["metrics"])
     with pytest.raises(ConfigError, match="did you mean 'blobs'"):
-        evaluate_elsewhere(model, "blobs", "val", only=["blob"])
+        evaluate_on_dataset(model, "blobs", "val", only=["blob"])
     matrix = transfer_matrix(model, only=["rings"], out=tmp_path / "m")
     assert matrix.heads == ("rings",)
 
@@ -153,7 +154,7 @@ def test_detector_boxes_are_judged_and_shown_with_the_people_that_they_lie_on(
     recipe = tiny_recipe(tmp_path / "data", tmp_path / "judged", steps=1)
     del recipe["heads"]["rings"]
     recipe["heads"]["blobs"] |= {"dataset": "judged", "train": "other", "evaluate": "other"}
-    folder = engine.train(recipe_from_dict(recipe), evaluate=False).folder
+    folder = posekit.train(recipe_from_dict(recipe), evaluate=False).folder
     boxes = [
         {"image_id": 7 - i, "category_id": 1 + i % 2, "bbox": [12, 12, 52, 52], "score": i / 9}
         for i in range(1, 7)
@@ -166,7 +167,7 @@ def test_detector_boxes_are_judged_and_shown_with_the_people_that_they_lie_on(
     assert found["protocol"]["boxes"] == str(file)
     assert found["protocol"]["boxes_hash"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert found["counts"]["detections"] == 6
-    assert found["yardstick"]["model"] is None
+    assert found["common_metric"]["model"] is None
     assert found["error_types"]["count"] == 18
     assert (folder / "eval" / "blobs" / "worst.png").is_file()
 

@@ -11,7 +11,7 @@ import yaml
 from tiny import tiny_recipe, write_card, write_dataset
 from typer.testing import CliRunner
 
-from posekit import engine
+import posekit
 from posekit.cli.base import app
 from posekit.config.recipe import Recipe, recipe_from_dict
 from posekit.engine.profile import PARTS, advise, limit_of
@@ -35,37 +35,34 @@ def typed(recipe: dict[str, Any], **training: Any) -> Recipe:
 
 def test_prepare_leaves_training_nothing_to_build(recipe, tmp_path, monkeypatch):
     told = []
-    done = engine.prepare(recipe_from_dict(recipe), say=lambda *what: told.append(what))
+    done = posekit.prepare(recipe_from_dict(recipe), say=lambda *what: told.append(what))
     assert done["blobs"].instances == {"train": (6, 6), "val": (6, 6)}
     assert done["blobs"].store_mib > 0
     assert done["blobs"].broken == 0
     assert ("blobs", 6, 6) in told
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*")}
     assert any("crops" in p.parts for p in before)
-    engine.prepare(recipe_from_dict(recipe))
-    loader = engine.train.__globals__["_prepare"](
-        recipe_from_dict(recipe), engine.train.__globals__["Silent"]()
-    ).loader
-    loader.batch(0)
+    posekit.prepare(recipe_from_dict(recipe))
+    posekit.prepare_run(recipe_from_dict(recipe)).loader.batch(0)
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*")} == before
 
 
 def test_prepare_counts_images_that_cannot_be_read(recipe, tmp_path):
     next((tmp_path / "data/rings/images").glob("train_*")).unlink()
-    done = engine.prepare(recipe_from_dict(recipe))
+    done = posekit.prepare(recipe_from_dict(recipe))
     assert (done["blobs"].broken, done["rings"].broken) == (0, 1)
 
 
 def test_without_a_store_prepare_makes_the_indices_only(recipe, tmp_path):
     recipe["data"]["cache"] = "none"
-    done = engine.prepare(recipe_from_dict(recipe))
+    done = posekit.prepare(recipe_from_dict(recipe))
     assert done["rings"].store_mib is None
     assert (tmp_path / "cache/indices").is_dir()
     assert not (tmp_path / "cache/crops").exists()
 
 
 def test_the_parts_of_a_profile_add_up_and_leave_nothing_behind(recipe, tmp_path):
-    found = engine.profile(typed(recipe, accumulate=2), steps=3, warmups=1)
+    found = posekit.profile(typed(recipe, accumulate=2), steps=3, warmups=1)
     assert tuple(found.parts_s) == PARTS
     assert all(seconds > 0 for seconds in found.parts_s.values())
     assert sum(found.parts_s.values()) == pytest.approx(found.step_s, rel=0.5)

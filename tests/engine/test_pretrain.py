@@ -9,7 +9,7 @@ import signal
 import pytest
 import torch
 
-from posekit import engine
+import posekit
 from posekit.config.recipe import recipe_from_dict
 from posekit.errors import ConfigError
 from posekit.models import load_checkpoint
@@ -42,10 +42,10 @@ def state_of(model):
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(make, accumulate):
     settings = {"ema_decay": 0.9, "accumulate": accumulate}
-    whole = engine.pretrain(make("whole", **settings))
-    stopped = engine.pretrain(make("parted", **settings), listener=StopAt())
+    whole = posekit.pretrain(make("whole", **settings))
+    stopped = posekit.pretrain(make("parted", **settings), listener=StopAt())
     assert (stopped.complete, stopped.step) == (False, 2)
-    resumed = engine.pretrain(make("parted", **settings), resume=True)
+    resumed = posekit.pretrain(make("parted", **settings), resume=True)
     assert resumed.complete
     first, second = state_of(whole.model), state_of(resumed.model)
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -53,7 +53,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(make, accumulate)
 
 def test_the_error_falls_and_is_logged_for_each_dataset(make):
     listener = Silent()
-    done = engine.pretrain(make("run", steps=30, batch_size=8), listener=listener)
+    done = posekit.pretrain(make("run", steps=30, batch_size=8), listener=listener)
     assert done.complete
     first, last = listener.logs[0].loss, listener.logs[-1].loss
     assert set(first) == {"blobs", "rings"}
@@ -63,7 +63,7 @@ def test_the_error_falls_and_is_logged_for_each_dataset(make):
 
 
 def test_masks_are_a_function_of_seed_and_step(make):
-    model = engine.pretrain(make("run", steps=1)).model
+    model = posekit.pretrain(make("run", steps=1)).model
 
     def hidden(seed, step):
         with keyed_randomness(seed, step, 0, torch.device("cpu")):
@@ -82,7 +82,7 @@ def test_every_sample_weighs_the_same_whatever_its_dataset(make):
     from posekit.training.pretraining import PretrainingSet  # noqa: PLC0415
 
     _, scale = PretrainingSet(lambda start: iter(()), 1).objective(
-        engine.pretrain(make("run", steps=1)).model, make("run")
+        posekit.pretrain(make("run", steps=1)).model, make("run")
     )
     weights = {"blobs": torch.tensor(30.0), "rings": torch.tensor(10.0)}
     factors = scale.factors(weights, {"blobs": 3.0, "rings": 1.0})
@@ -90,11 +90,11 @@ def test_every_sample_weighs_the_same_whatever_its_dataset(make):
 
 
 def test_a_pose_run_starts_from_it(make, tiny):
-    file = engine.pretrain(make("mae")).checkpoint
+    file = posekit.pretrain(make("mae")).checkpoint
     state, description = load_checkpoint(file)
     assert description["model"]["heads"] == {}
-    start = engine.train(tiny("pose", init=str(file), steps=1), evaluate=False)
-    fresh = engine.train(tiny("fresh", steps=1), evaluate=False)
+    start = posekit.train(tiny("pose", init=str(file), steps=1), evaluate=False)
+    fresh = posekit.train(tiny("fresh", steps=1), evaluate=False)
     name = "backbone.vit.blocks.1.mlp.fc1.weight"
 
     def distance(done):
@@ -104,9 +104,9 @@ def test_a_pose_run_starts_from_it(make, tiny):
 
 
 def test_a_folder_with_a_run_is_not_written_over(make):
-    engine.pretrain(make("run", steps=1))
+    posekit.pretrain(make("run", steps=1))
     with pytest.raises(ConfigError, match="holds a run already"):
-        engine.pretrain(make("run", steps=1))
+        posekit.pretrain(make("run", steps=1))
 
 
 def test_the_command_says_how_to_go_on(make, tmp_path):

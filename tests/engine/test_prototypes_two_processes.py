@@ -12,8 +12,8 @@ from tiny import tiny_recipe
 _SCRIPT = """
 import os, sys, torch
 torch.set_num_threads(1)
-from posekit import engine
-done = engine.train(sys.argv[1], evaluate=False)
+import posekit
+done = posekit.train(sys.argv[1], evaluate=False)
 torch.save(done.model.state_dict(), sys.argv[2] + os.environ["RANK"])
 """
 

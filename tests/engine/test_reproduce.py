@@ -10,7 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from posekit import engine
+import posekit
 from posekit.cli import app
 from posekit.config.recipe import Recipe, load_recipe
 from posekit.engine.reproduce import needed_files
@@ -31,13 +31,13 @@ def _entry(value, **more):
 def finished(tiny):
     """A finished run, its recipe, and the rings' PCK in it."""
     recipe = tiny()
-    done = engine.train(recipe)
+    done = posekit.train(recipe)
     return recipe, done.folder, done.results["rings"].metrics["PCK@0.1"]
 
 
 def test_missing_files_are_named_once_with_what_they_are_and_where_from(tmp_path):
     recipe = load_recipe("vitpose_base_coco", [f"data_root={tmp_path}"])
-    found = engine.reproduce(recipe)
+    found = posekit.reproduce(recipe)
     missing = {str(file.path): (file.what, file.source) for file in found.missing}
     boxes = tmp_path / "coco/person_detection_results"
     boxes /= "COCO_val2017_detections_AP_H_56_person.json"
@@ -50,7 +50,7 @@ def test_missing_files_are_named_once_with_what_they_are_and_where_from(tmp_path
     # an empty folder is not images
     (tmp_path / "coco/train2017").mkdir(parents=True)
     assert str(tmp_path / "coco/train2017") in {
-        str(f.path) for f in engine.reproduce(recipe).missing
+        str(f.path) for f in posekit.reproduce(recipe).missing
     }
 
 
@@ -76,7 +76,7 @@ def test_a_runs_own_number_is_taken_and_judged(finished, monkeypatch):
         "low": _entry(value / 2, head="rings"),
         "odd": _entry(value + 0.2, head="rings", doubt="a slip"),
     }
-    found = engine.reproduce(_publishing(recipe, **entries), folder)
+    found = posekit.reproduce(_publishing(recipe, **entries), folder)
     verdicts = {row.entry: (row.verdict, row.taken_from) for row in found.rows}
     assert verdicts == {
         "rings": ("reproduced", "run"),
@@ -93,20 +93,20 @@ def test_a_number_of_another_protocol_is_measured_anew(finished):
     metrics["protocol"]["flip_test"] = False
     metrics["metrics"]["PCK@0.1"] = 0.0123
     (folder / "eval/rings/metrics.json").write_text(json.dumps(metrics))
-    found = engine.reproduce(_publishing(recipe, rings=_entry(value)), folder)
+    found = posekit.reproduce(_publishing(recipe, rings=_entry(value)), folder)
     assert found.rows[0].taken_from == "model"
     assert found.rows[0].found == pytest.approx(value, abs=1e-6)
     assert found.is_good
     # a published protocol of its own is measured as well
     entry = _entry(value, protocol={"flip_test": False})
-    assert engine.reproduce(_publishing(recipe, rings=entry), folder).rows[0].taken_from == "run"
+    assert posekit.reproduce(_publishing(recipe, rings=entry), folder).rows[0].taken_from == "run"
 
 
 def test_a_head_may_be_published_on_another_split(finished):
     recipe, folder, _ = finished
     model = folder / "checkpoints" / "last.safetensors"
     entry = _entry(0.5, head="rings", dataset="rings", split="train", doubt="made up")
-    found = engine.reproduce(_publishing(recipe, elsewhere=entry), model)
+    found = posekit.reproduce(_publishing(recipe, elsewhere=entry), model)
     assert (found.rows[0].split, found.rows[0].taken_from) == ("train", "model")
 
 
@@ -116,7 +116,7 @@ def test_a_doubtful_entry_without_files_does_not_spoil_the_rest(finished, tmp_pa
         "rings": _entry(value),
         "gone": _entry(0.5, head="blobs", dataset="coco", split="val", doubt="not public"),
     }
-    found = engine.reproduce(_publishing(recipe, **entries), folder)
+    found = posekit.reproduce(_publishing(recipe, **entries), folder)
     assert [row.entry for row in found.rows] == ["rings"]
     assert {file.entry for file in found.missing} == {"gone"}
     assert found.is_good
@@ -125,13 +125,13 @@ def test_a_doubtful_entry_without_files_does_not_spoil_the_rest(finished, tmp_pa
 def test_wrong_entries_are_one_sentence(finished):
     recipe, folder, _ = finished
     with pytest.raises(ConfigError, match="has no published numbers to reproduce"):
-        engine.reproduce(recipe)
+        posekit.reproduce(recipe)
     entry = {"metrics": {"AP": 0.5}, "source": "made up"}
     with pytest.raises(ConfigError, match=r"'AP' is no metric of 'rings' \(metrics: .*PCK@0.1"):
-        engine.reproduce(_publishing(recipe, rings=entry), folder)
+        posekit.reproduce(_publishing(recipe, rings=entry), folder)
     data = recipe.model_dump(mode="json")
     with pytest.raises(ConfigError, match=r"published.x: there is no head 'x'"):
-        engine.reproduce(_write(recipe.out, {**data, "published": {"x": entry}}))
+        posekit.reproduce(_write(recipe.out, {**data, "published": {"x": entry}}))
 
 
 def _write(out, data):
@@ -162,5 +162,5 @@ def test_detector_boxes_that_are_not_there_stop_a_run_before_it_begins(tiny):
         for name, head in recipe.heads.items()
     }
     with pytest.raises(PredictionError, match=r"nowhere\.json: there is no such file, expected"):
-        engine.train(recipe.model_copy(update={"heads": heads}))
+        posekit.train(recipe.model_copy(update={"heads": heads}))
     assert not Path(recipe.out, "log.jsonl").exists()

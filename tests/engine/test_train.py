@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from posekit import engine
+import posekit
 from posekit import output as model_files
 from posekit.config.recipe import recipe_from_dict
 from posekit.engine.setup import build_run_model, read_heads
-from posekit.engine.single_heads import alone_recipe
+from posekit.engine.single_heads import alone_recipe, compare_heads, train_alone
 from posekit.errors import CheckpointError, ConfigError, DatasetError, PosekitError
 from posekit.models import load_model
 from posekit.training.events import Silent
@@ -45,11 +45,11 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     tiny, number, accumulate
 ):
     settings = {"ema_decay": 0.9, "accumulate": accumulate}
-    whole = engine.train(tiny("whole", **settings), evaluate=False)
+    whole = posekit.train(tiny("whole", **settings), evaluate=False)
     parted = tiny("parted", **settings)
-    stopped = engine.train(parted, evaluate=False, listener=_StopAt(2, number))
+    stopped = posekit.train(parted, evaluate=False, listener=_StopAt(2, number))
     assert (stopped.complete, stopped.step) == (False, 2)
-    resumed = engine.train(parted, evaluate=False, resume=True)
+    resumed = posekit.train(parted, evaluate=False, resume=True)
     assert resumed.complete
     assert _same(_state(whole.model), _state(resumed.model))
     lines = (resumed.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
@@ -58,7 +58,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
 
 
 def test_a_run_leaves_recipe_log_checkpoints_metrics_and_report(tiny):
-    done = engine.train(tiny(evaluate_every=2))
+    done = posekit.train(tiny(evaluate_every=2))
     names = {str(p.relative_to(done.folder)) for p in done.folder.rglob("*") if p.is_file()}
     expected = {
         "recipe.yaml",
@@ -80,16 +80,16 @@ def test_a_run_leaves_recipe_log_checkpoints_metrics_and_report(tiny):
 
 
 def test_the_run_folder_alone_repeats_the_run(tiny, tmp_path):
-    first = engine.train(tiny("first"), evaluate=False)
+    first = posekit.train(tiny("first"), evaluate=False)
     settings = [f"out={tmp_path / 'again'}"]
-    again = engine.train(first.folder / "recipe.yaml", settings, evaluate=False)
+    again = posekit.train(first.folder / "recipe.yaml", settings, evaluate=False)
     assert _same(_state(first.model), _state(again.model))
 
 
 def test_each_head_alone_sees_as_many_of_its_own_samples(tiny):
-    done = engine.train(tiny())
-    engine.train_alone(done.folder)
-    compared = engine.compare_heads(done.folder)
+    done = posekit.train(tiny())
+    train_alone(done.folder)
+    compared = compare_heads(done.folder)
     assert all(row["alone"] is not None for row in compared.values())
     alone = (done.folder / "alone" / "blobs" / "log.jsonl").read_text().splitlines()
     # 4 steps of 4 samples, half of them blobs: 8 samples, so 2 steps.
@@ -97,7 +97,7 @@ def test_each_head_alone_sees_as_many_of_its_own_samples(tiny):
 
 
 def test_the_plan_counts_steps_and_how_often_instances_are_shown(tiny):
-    plan = engine.plan(tiny())
+    plan = posekit.plan(tiny())
     assert plan.steps == 4
     assert plan.shown == {"blobs": (6, 8), "rings": (6, 8)}
     assert plan.epoch_steps == 3
@@ -105,15 +105,15 @@ def test_the_plan_counts_steps_and_how_often_instances_are_shown(tiny):
 
 
 def test_a_folder_with_a_run_is_not_written_over(tiny):
-    engine.train(tiny(), evaluate=False)
+    posekit.train(tiny(), evaluate=False)
     with pytest.raises(ConfigError, match="holds a run already; go on with --resume"):
-        engine.train(tiny(), evaluate=False)
+        posekit.train(tiny(), evaluate=False)
 
 
 def test_resuming_with_another_recipe_names_the_difference(tiny):
-    engine.train(tiny(), evaluate=False)
+    posekit.train(tiny(), evaluate=False)
     with pytest.raises(CheckpointError, match=r"training\.batch_size was 4, is 8"):
-        engine.train(tiny(batch_size=8), resume=True, evaluate=False)
+        posekit.train(tiny(batch_size=8), resume=True, evaluate=False)
 
 
 def test_a_full_disk_while_saving_keeps_the_last_checkpoint(tiny, monkeypatch):
@@ -134,7 +134,7 @@ def test_a_full_disk_while_saving_keeps_the_last_checkpoint(tiny, monkeypatch):
         update={"training": recipe.training.model_copy(update={"save_every": 1, "steps": 3})}
     )
     with pytest.raises(CheckpointError, match="No space left on device"):
-        engine.train(recipe, evaluate=False, listener=listener)
+        posekit.train(recipe, evaluate=False, listener=listener)
     assert len(listener.warnings) == 1
     assert "training goes on and saves again later" in listener.warnings[0]
     monkeypatch.undo()
@@ -145,13 +145,13 @@ def test_a_full_disk_while_saving_keeps_the_last_checkpoint(tiny, monkeypatch):
 def test_missing_data_is_one_sentence(tiny):
     recipe = tiny()
     with pytest.raises(DatasetError, match="there is no such folder, expected dataset 'blobs'"):
-        engine.train(recipe.model_copy(update={"data_root": "/nowhere"}), evaluate=False)
+        posekit.train(recipe.model_copy(update={"data_root": "/nowhere"}), evaluate=False)
 
 
 def test_a_missing_image_is_named_and_training_goes_on(tiny, tmp_path):
     (tmp_path / "data" / "blobs" / "images" / "train_3.png").unlink()
     listener = Silent()
-    done = engine.train(tiny(), evaluate=False, listener=listener)
+    done = posekit.train(tiny(), evaluate=False, listener=listener)
     assert done.complete
     assert sum("train_3.png" in warning for warning in listener.warnings) == 1
 
@@ -160,11 +160,11 @@ def test_fp16_without_a_gpu_is_one_sentence(tiny):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(ConfigError, match="fp16 needs a GPU"):
-        engine.train(tiny(precision="fp16"), evaluate=False)
+        posekit.train(tiny(precision="fp16"), evaluate=False)
 
 
 def test_initial_weights_of_another_schema_are_refused_by_name(tiny, tmp_path):
-    done = engine.train(tiny("one"), evaluate=False)
+    done = posekit.train(tiny("one"), evaluate=False)
     card = tmp_path / "cards" / "datasets" / "blobs.yaml"
     text = card.read_text(encoding="utf-8")
     swapped = text.replace("- left_end\n  - right_end", "- right_end\n  - left_end")
@@ -172,7 +172,7 @@ def test_initial_weights_of_another_schema_are_refused_by_name(tiny, tmp_path):
     card.write_text(trusting, encoding="utf-8")
     init = str(done.folder / "checkpoints" / "last.safetensors")
     with pytest.raises(CheckpointError, match="head 'blobs' does not fit its schema: channel 1"):
-        engine.train(tiny("two", init=init), evaluate=False)
+        posekit.train(tiny("two", init=init), evaluate=False)
 
 
 def test_every_user_error_is_a_posekit_error():
@@ -181,10 +181,10 @@ def test_every_user_error_is_a_posekit_error():
 
 def test_gradients_with_accumulation_equal_those_of_the_doubled_batch(tiny):
     """The two micro-batches of a step hold what one batch of twice the size holds."""
-    from posekit.engine.train import _prepare  # noqa: PLC0415
+    from posekit.engine.prepare_run import prepare_run  # noqa: PLC0415
     from posekit.training.step import LossModule, LossScale, run_step  # noqa: PLC0415
 
-    run = _prepare(tiny(batch_size=8), Silent())
+    run = prepare_run(tiny(batch_size=8))
     module = LossModule(run.model.eval(), run.trainer(None, None).data.losses).eval()
     batch = run.loader.batch(0)
     scale = LossScale("head", {"blobs": 1.0, "rings": 2.0}, {"blobs": 3, "rings": 2})

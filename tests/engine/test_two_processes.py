@@ -11,8 +11,8 @@ from tiny import tiny_recipe
 _SCRIPT = """
 import sys, torch
 torch.set_num_threads(1)
-from posekit import engine
-engine.train(sys.argv[1], evaluate=False)
+import posekit
+posekit.train(sys.argv[1], evaluate=False)
 """
 
 

@@ -34,7 +34,7 @@ def test_every_dataset_stands_in_the_table_with_its_evaluator(page):
 
 
 def test_every_key_of_the_metrics_is_explained(page):
-    keys = {*Scores.__dataclass_fields__, "baseline", "yardstick", "error_types", "calibration"}
+    keys = {*Scores.__dataclass_fields__, "baseline", "common_metric", "error_types", "calibration"}
     assert not [key for key in sorted(keys) if f"`{key}`" not in page]
 
 

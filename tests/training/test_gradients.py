@@ -9,12 +9,11 @@ import pytest
 import torch
 from tiny import tiny_recipe
 
-from posekit import engine
+import posekit
 from posekit.config.model import FreezeConfig, Phase
 from posekit.config.recipe import recipe_from_dict
-from posekit.engine.train import _prepare
+from posekit.engine.prepare_run import prepare_run
 from posekit.errors import ConfigError
-from posekit.training.events import Silent
 from posekit.training.gradients import (
     check_measurable,
     measure_gradients,
@@ -40,7 +39,7 @@ def lines(folder):
 
 
 def module_of(recipe):
-    run = _prepare(recipe, Silent())
+    run = prepare_run(recipe)
     module = LossModule(run.model, run.trainer(None, None).data.losses)
     return run, module.train()
 
@@ -49,8 +48,8 @@ def module_of(recipe):
 def test_measuring_changes_no_bit_of_the_run(tiny, tmp_path, accumulate):
     tiny()  # writes data and cards
     settings = {"accumulate": accumulate, "ema_decay": 0.9}
-    plain = engine.train(with_batch_norm(tmp_path, "plain", **settings), evaluate=False)
-    measured = engine.train(
+    plain = posekit.train(with_batch_norm(tmp_path, "plain", **settings), evaluate=False)
+    measured = posekit.train(
         with_batch_norm(tmp_path, "measured", gradient_report_every=1, **settings), evaluate=False
     )
     for name, tensor in plain.model.state_dict().items():
@@ -62,7 +61,7 @@ def test_measuring_changes_no_bit_of_the_run(tiny, tmp_path, accumulate):
 
 
 def test_the_log_tells_share_and_cosine_at_the_steps_asked_for(tiny):
-    done = engine.train(tiny(gradient_report_every=2), evaluate=False)
+    done = posekit.train(tiny(gradient_report_every=2), evaluate=False)
     found = {line["step"]: line["gradients"] for line in lines(done.folder) if "gradients" in line}
     assert list(found) == [2, 4]
     for report in found.values():
@@ -72,7 +71,7 @@ def test_the_log_tells_share_and_cosine_at_the_steps_asked_for(tiny):
         assert {a, b} == {"blobs", "rings"}
         assert -1 <= cosine <= 1
         assert report["layer"] == 2
-    silent = engine.train(tiny("silent"), evaluate=False)
+    silent = posekit.train(tiny("silent"), evaluate=False)
     assert not any("gradients" in line for line in lines(silent.folder))
 
 
@@ -129,13 +128,13 @@ def test_a_frozen_backbone_is_one_sentence(tiny):
         update={"freeze": recipe.freeze.model_copy(update={"backbone": True})}
     )
     with pytest.raises(ConfigError, match=r"gradient_report_every: the backbone is frozen"):
-        engine.train(frozen, evaluate=False)
+        posekit.train(frozen, evaluate=False)
 
 
 def test_a_phase_that_rests_the_backbone_is_not_measured(tiny):
     recipe = tiny(gradient_report_every=1)
     phase = Phase(start=2, freeze=FreezeConfig(backbone=True))
-    done = engine.train(recipe.model_copy(update={"phases": (phase,)}), evaluate=False)
+    done = posekit.train(recipe.model_copy(update={"phases": (phase,)}), evaluate=False)
     assert [line["step"] for line in lines(done.folder) if "gradients" in line] == [1, 2]
 
 

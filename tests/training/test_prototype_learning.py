@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from posekit import engine
+import posekit
 from posekit.config.prototypes import PosebhConfig
 from posekit.config.recipe import recipe_from_dict
-from posekit.engine.train import _prepare
+from posekit.engine.prepare_run import prepare_run
 from posekit.errors import ConfigError
 from posekit.models import load_model
 from posekit.training.events import Silent
@@ -137,7 +137,7 @@ def _peaks(size, places, heights):
 
 
 def test_pseudo_points_average_both_decodings_by_height_where_both_axes_agree(posebh):
-    run = _prepare(posebh(), Silent())
+    run = prepare_run(posebh())
     learning, _ = _learning(run)
     head = run.model.head("rings")
     head.codec.__dict__["activation"] = "none"
@@ -160,7 +160,7 @@ def test_pseudo_points_average_both_decodings_by_height_where_both_axes_agree(po
 
 
 def test_every_heads_pixels_are_pulled_to_its_own_prototypes(posebh):
-    run = _prepare(posebh(batch_size=8), Silent())
+    run = prepare_run(posebh(batch_size=8))
     learning, losses = _learning(run)
     module = LossModule(run.model, losses, [learning])
     before = {name: run.model.prototypes.of(name) for name in run.model.head_names}
@@ -179,7 +179,7 @@ def test_every_heads_pixels_are_pulled_to_its_own_prototypes(posebh):
 def test_self_supervision_is_a_mean_over_all_samples_and_reaches_every_head(posebh):
     recipe = posebh(settings={"self_from": 0, "self_supervision": 1.0, "min_score": 0.0,
                               "max_distance": 1e9})  # fmt: skip
-    run = _prepare(recipe, Silent())
+    run = prepare_run(recipe)
     learning, losses = _learning(run)
     module = LossModule(run.model, losses, [learning]).train()
     batch = run.loader.batch(0)
@@ -197,7 +197,7 @@ def test_self_supervision_is_a_mean_over_all_samples_and_reaches_every_head(pose
 
 
 def test_accumulated_micro_batches_move_prototypes_as_one(posebh):
-    run = _prepare(posebh(batch_size=8), Silent())
+    run = prepare_run(posebh(batch_size=8))
     learning, losses = _learning(run)
     module = LossModule(run.model.eval(), losses, [learning]).eval()
     scale = LossScale("head", {"blobs": 1.0, "rings": 1.0}, {"blobs": 3, "rings": 2})
@@ -221,7 +221,7 @@ PHASES = [
 
 def test_phases_freeze_exactly_what_they_name_when_they_name_it(posebh):
     recipe = posebh(settings={"update_until": 2, "self_from": 2}, phases=PHASES, steps=6)
-    run = _prepare(recipe, Silent())
+    run = prepare_run(recipe)
     trainer = run.trainer(None, None)
     changed = []
     for number in range(6):
@@ -240,7 +240,7 @@ def test_phases_freeze_exactly_what_they_name_when_they_name_it(posebh):
 def test_a_run_that_stops_at_a_phase_resumes_bit_for_bit(posebh, stop):
     settings = {"update_until": 3, "self_from": 2, "min_score": 0.0, "max_distance": 99.0}
     more = {"settings": settings, "phases": PHASES, "steps": 6, "ema_decay": 0.9}
-    whole = engine.train(posebh("whole", **more), evaluate=False)
+    whole = posekit.train(posebh("whole", **more), evaluate=False)
 
     class Stop(Silent):
         def logged(self, log):
@@ -248,8 +248,8 @@ def test_a_run_that_stops_at_a_phase_resumes_bit_for_bit(posebh, stop):
                 signal.raise_signal(signal.SIGTERM)
 
     parted = posebh("parted", **more)
-    assert engine.train(parted, evaluate=False, listener=Stop()).step == stop
-    resumed = engine.train(parted, evaluate=False, resume=True)
+    assert posekit.train(parted, evaluate=False, listener=Stop()).step == stop
+    resumed = posekit.train(parted, evaluate=False, resume=True)
     before, after = whole.model.state_dict(), resumed.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     saved = load_model(resumed.folder / "checkpoints" / "last.safetensors")
@@ -260,7 +260,7 @@ def test_freezing_an_embedding_that_there_is_not_is_one_sentence(tiny):
     data = tiny().model_dump(mode="json")
     data["freeze"]["embedding"] = True
     with pytest.raises(ConfigError, match=r"freeze\.embedding: the model has no prototypes"):
-        engine.train(recipe_from_dict(data), evaluate=False)
+        posekit.train(recipe_from_dict(data), evaluate=False)
 
 
 def test_foreign_samples_use_a_heads_running_statistics_and_leave_them():

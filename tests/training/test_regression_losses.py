@@ -152,12 +152,12 @@ def test_a_loss_that_does_not_go_with_its_codec_is_named(codec, loss, words):
 
 @pytest.mark.parametrize("head", ["simcc_ce", "simcc_kl", "integral", "regression", "rle"])
 def test_a_run_with_such_a_head_trains_evaluates_and_resumes(tiny, head):
-    from posekit import engine  # noqa: PLC0415
+    import posekit  # noqa: PLC0415
     from posekit.config.recipe import recipe_from_dict  # noqa: PLC0415
 
     data = tiny("run", ema_decay=0.9).model_dump(mode="json")
     extra = {"decoder": {"channels": 8, "layers": 1}} if head == "integral" else {}
     data["heads"] = {"blobs": {"dataset": "blobs", "head": head, "input_size": [32, 32], **extra}}
-    done = engine.train(recipe_from_dict(data))
+    done = posekit.train(recipe_from_dict(data))
     assert done.complete
     assert np.isfinite(done.results["blobs"].metrics["PCK@0.1"])

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from posekit.engine.train import _prepare
+from posekit.engine.prepare_run import prepare_run
 from posekit.training.events import Silent
 from posekit.training.loop import Trainer, TrainingSet
 from posekit.training.step import LossModule, LossScale, run_step
@@ -35,7 +35,7 @@ class FeatureSquares:
 
 @pytest.fixture
 def run(tiny):
-    return _prepare(tiny(batch_size=8), Silent())
+    return prepare_run(tiny(batch_size=8))
 
 
 def _gradients(run, module, batches, scale):
@@ -93,7 +93,7 @@ def test_parameters_of_a_loss_are_trained_and_survive_a_resume_but_not_in_the_mo
             return (output.float() - target).square().flatten(2).mean(-1) * self.factor.sum()
 
     def trainer(folder=None):
-        run = _prepare(recipe, Silent())
+        run = prepare_run(recipe)
         losses = {name: Weighted() for name in run.heads}
         data = TrainingSet(run.loader.batches, run.instances, losses)
         return Trainer(recipe, run.model, data, run.accelerator, Silent(), folder)
