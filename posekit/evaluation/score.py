@@ -9,7 +9,7 @@ from typing import Any
 
 from posekit.data.columns import InstanceColumns
 from posekit.data.index import PoseIndex
-from posekit.errors import ConfigError, PosekitError
+from posekit.errors import ConfigError, PosekitError, PredictionError
 from posekit.evaluation import oks, oks_reference
 from posekit.evaluation.base import Scores
 from posekit.evaluation.baseline import annotated_boxes
@@ -92,6 +92,12 @@ def score_file(
     read = read_predictions(file, index.schema, index.columns)
     chosen = dict(settings or {})
     protocol = protocol_of(index.card, chosen)
+    if not (read.has_instance_ids or isinstance(protocol, OksProtocol)):
+        raise PredictionError(
+            f"{file}: its records do not say which annotated instance each is of (field 'id'), but "
+            f"dataset '{index.card.name}' is scored instance by instance; evaluate the model with "
+            "`posekit eval`, or add the annotations' ids to the records"
+        )
     notes = []
     if read.is_final and isinstance(protocol, OksProtocol):
         final = {"score": "bbox", "nms": "none"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +34,14 @@ class PredictionsFile:
         is_final: True for COCO results, whose scores are final: they are neither rescored nor
             suppressed again.
         kind: 'posekit', 'coco results' or 'mpii mat'.
+        has_instance_ids: False if a record does not say which instance it is of; instance ids are
+            then positions in the file and must not be matched with those of annotations.
     """
 
     predictions: Predictions
     is_final: bool
     kind: str
+    has_instance_ids: bool = True
 
 
 def read_predictions(
@@ -70,7 +75,8 @@ def read_predictions(
     reader = _Reader(path, schema, truth)
     parsed = [reader.record(record, i, is_final) for i, record in enumerate(records)]
     kind = "coco results" if is_final else "posekit"
-    return PredictionsFile(reader.join(parsed), is_final, kind)
+    has_ids = all("id" in record for record in records)
+    return PredictionsFile(reader.join(parsed), is_final, kind, has_ids)
 
 
 class _Reader:
@@ -312,18 +318,26 @@ def _records_of(poses: Poses, file: Path, truth: InstanceColumns) -> list[Any]:
     paths = [raw.decode() for raw in np.asarray(truth.image_path).tolist()]
     known: dict[str, Any] = {}
     folders: dict[str, list[Any]] = {}
-    for path, known_id in sorted(zip(paths, ids, strict=True), key=lambda pair: pair[0]):
+    for path, known_id in sorted(zip(paths, ids, strict=True), key=_by_number):
         parts = path.split("/")
         for start in range(len(parts)):
             end = "/".join(parts[start:])
             known[end] = None if end in known else known_id  # two images of one name: neither
         folders.setdefault(parts[-2] if len(parts) > 1 else "", []).append(known_id)
+    of_video = Counter(name.rpartition(", frame ")[0] for name in poses.image_names)
     found: list[Any] = []
     image_id: Any
     for name in poses.image_names:
         video, is_frame, number = name.rpartition(", frame ")
         if is_frame and number.isdigit():
             frames = folders.get(Path(video).stem, [])
+            # the n-th frame is the n-th image only where every frame of the video is an image
+            if frames and len(frames) != of_video[video]:
+                raise PredictionError(
+                    f"{file}: holds {of_video[video]} frames of '{video}', but the annotations "
+                    f"have {len(frames)} images of it, so which frame is which image is not known; "
+                    "predict the annotated images themselves"
+                )
             image_id = frames[int(number)] if int(number) < len(frames) else None
         else:
             parts = Path(name).as_posix().split("/")
@@ -345,6 +359,12 @@ def _records_of(poses: Poses, file: Path, truth: InstanceColumns) -> list[Any]:
         }
         for i, image in enumerate(poses.image_index.tolist())
     ]
+
+
+def _by_number(entry: tuple[str, Any]) -> list[tuple[int, str]]:
+    """Sort key of (path, id): img2 comes before img10."""
+    parts = re.split(r"([0-9]+)", entry[0])
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _json(file: Path) -> Any:

@@ -145,15 +145,20 @@ def test_what_predict_writes_is_scored_and_viewed_as_it_is(run, tmp_path):
     assert (read.predictions.image_id == part.image_id).all()
     assert read.predictions.box_scores == pytest.approx(poses.instance_scores)
     assert len(data_of(view(file, tmp_path / "v.html"))["items"]) == n
+    images = len(index.columns.image_id)
     video = [
         {"video": f"{path.parent.name}.mp4", "fps": 5, "height": 72, "width": 96,
          "head": "blobs", "schema": index.schema.to_dict()},
         frame_record(poses, 0, 5),
+        *({"frame": i, "time_s": i / 5, "poses": []} for i in range(1, images)),
     ]  # fmt: skip
     lines = tmp_path / "clip.poses.jsonl"
     lines.write_text("".join(json.dumps(line) + "\n" for line in video))
     again = read_predictions(lines, index.schema, index.columns).predictions
     np.testing.assert_allclose(again.keypoints, part.keypoints, atol=1e-3)
+    lines.write_text("".join(json.dumps(line) + "\n" for line in video[:-1]))
+    with pytest.raises(PredictionError, match="which frame is which image is not known"):
+        read_predictions(lines, index.schema, index.columns)
     strange = json.loads(file.read_text())
     strange["images"][0]["file_name"] = "elsewhere.jpg"
     file.write_text(json.dumps(strange))

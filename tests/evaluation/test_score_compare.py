@@ -12,7 +12,7 @@ import pytest
 from posekit.adapters.base import EmptyImage, Instance
 from posekit.config.cards import dataset_card_from_dict
 from posekit.data.index import build_index
-from posekit.errors import ConfigError, PosekitError
+from posekit.errors import ConfigError, PosekitError, PredictionError
 from posekit.evaluation.base import Scores
 from posekit.evaluation.compare import (
     compare_runs,
@@ -83,6 +83,25 @@ def test_a_file_scores_as_the_predictions_in_it(tmp_path):
     assert found.scores.metrics == expected.metrics
     assert found.scores.protocol["data_hash"] == index.data_hash
     assert found.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "protocol"),
+    [("pck", {"normalisers": {"PCK": "box_long_side"}}), ("nme", {"normaliser": "box_long_side"})],
+)
+def test_records_without_instance_ids_are_not_scored_instance_by_instance(
+    tmp_path, evaluator, protocol
+):
+    """Their positions in the file equal ids of annotations only by chance."""
+    index = make_index(tmp_path, evaluator, protocol)
+    file = write_predictions(tmp_path / "p.json", predicted(index))
+    assert np.isfinite(score_file(file, index).scores.value)
+    records = json.loads(file.read_text())
+    for record in records:
+        del record["id"]
+    file.write_text(json.dumps(records[::-1]))
+    with pytest.raises(PredictionError, match=r"do not say which annotated instance .*'id'"):
+        score_file(file, index)
 
 
 def test_a_results_file_is_not_rescored_and_that_is_said(tmp_path):

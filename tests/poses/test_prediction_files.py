@@ -13,6 +13,7 @@ from posekit.errors import PredictionError
 from posekit.evaluation.oks import evaluate_oks
 from posekit.evaluation.protocol import OksProtocol, PckhProtocol, WholeBodyProtocol
 from posekit.evaluation.submission import write_submission
+from posekit.poses import read
 from posekit.poses.predictions import Predictions
 from posekit.poses.read import read_predictions
 from posekit.poses.write import write_predictions
@@ -228,3 +229,9 @@ def test_a_missing_file_is_refused(tmp_path):
     truth, _, schema = problem()
     with pytest.raises(PredictionError, match=r"p.json: cannot be read \(No such file"):
         read_predictions(tmp_path / "p.json", schema, truth)
+
+
+def test_frames_are_the_images_in_the_order_of_their_numbers():
+    paths = ["v/img10.png", "v/img2.png", "v/img1.png"]
+    ordered = sorted(((path, i) for i, path in enumerate(paths)), key=read._by_number)
+    assert [path for path, _ in ordered] == ["v/img1.png", "v/img2.png", "v/img10.png"]
