@@ -17,9 +17,9 @@ from posekit.evaluation.base import Predictions
 from posekit.evaluation.pck import evaluate_pck
 from posekit.evaluation.protocol import PckProtocol
 from posekit.evaluation.runner import predict_split
-from posekit.evaluation.submission import write_text
 from posekit.evaluation.tables import text_table
 from posekit.models import PoseModel
+from posekit.output import write_text
 from posekit.schema_map import map_schema
 
 METRIC = "PCK@0.1"

@@ -23,9 +23,10 @@ from posekit.evaluation.base import Predictions, Scores, plain_values
 from posekit.evaluation.boxes import boxes_hash, boxes_of
 from posekit.evaluation.protocol import OksProtocol, Protocol
 from posekit.evaluation.registry import evaluate, protocol_of
-from posekit.evaluation.submission import write_submission, write_text
+from posekit.evaluation.submission import write_submission
 from posekit.evaluation.tables import write_csv
 from posekit.models import PoseModel
+from posekit.output import write_text
 from posekit.version import __version__
 
 Progress = Callable[[int, int], None]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,11 @@ import numpy as np
 import scipy.io
 
 from posekit.data.columns import InstanceColumns
-from posekit.errors import PosekitError
 from posekit.evaluation.base import Predictions
 from posekit.evaluation.oks import part_columns, sigmas_of
 from posekit.evaluation.oks_nms import rank
 from posekit.evaluation.protocol import JointApProtocol, OksProtocol, Protocol
+from posekit.output import atomic_file, write_text
 from posekit.schema import KeypointSchema
 
 PREDICTIONS_FILE = "predictions.json"
@@ -103,10 +102,8 @@ def write_mpii_mat(file: Path, predictions: Predictions, truth: InstanceColumns)
     preds = np.full((len(truth), *predictions.keypoints.shape[1:]), -1.0)
     for instance, points in zip(predictions.instance_id, predictions.keypoints, strict=True):
         preds[position[int(instance)]] = points + 1
-    temporary = file.with_name(file.name + ".part")
-    with temporary.open("wb") as stream:
+    with atomic_file(file, sync=False) as temporary, temporary.open("wb") as stream:
         scipy.io.savemat(stream, {"preds": preds})
-    os.replace(temporary, file)
     return file
 
 
@@ -149,20 +146,6 @@ def write_json_list(file: Path, records: Iterable[dict[str, Any]]) -> Path:
         ("," if number else "") + "\n" + json.dumps(record) for number, record in enumerate(records)
     )
     return write_text(file, itertools.chain(["["], lines, ["\n]\n"]))
-
-
-def write_text(file: Path, parts: str | Iterable[str]) -> Path:
-    """Write text piece by piece, atomically; PosekitError if it cannot be written."""
-    temporary = file.with_name(file.name + ".part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.writelines([parts] if isinstance(parts, str) else parts)
-        os.replace(temporary, file)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise PosekitError(f"{file}: cannot be written ({error.strerror})") from None
-    return file
 
 
 def plain_id(value: Any) -> int | str:

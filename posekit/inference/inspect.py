@@ -17,6 +17,7 @@ from posekit.drawing import contact_sheet, draw_poses, overlay_heatmap
 from posekit.errors import PosekitError, PredictionError
 from posekit.inference.images import load_image
 from posekit.inference.predictor import Predictor, check_boxes
+from posekit.output import write_bytes
 
 _TILE = 220
 
@@ -189,9 +190,4 @@ def _write(file: Path, sheet: np.ndarray) -> Path:
     if file.suffix.lower() not in {".jpg", ".jpeg", ".png"}:
         raise PosekitError(f"{file}: expected a picture's ending, .jpg or .png")
     _, data = cv2.imencode(file.suffix, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(np.asarray(data).tobytes())
-    except OSError as error:
-        raise PosekitError(f"{file}: cannot be written ({error.strerror})") from None
-    return file
+    return write_bytes(file, data)
