@@ -9,6 +9,7 @@ import typer
 
 from posekit.cli.base import Json, app, emit, make_console
 from posekit.errors import ConfigError
+from posekit.output import write_text
 
 heads_app = typer.Typer(
     help="Heads of models: split, keep, drop, rename, merge, add.", no_args_is_help=True
@@ -33,7 +34,7 @@ def card(
     if out is None:
         typer.echo(text)
         return
-    out.write_text(text, encoding="utf-8")
+    write_text(out, text)
     make_console(False).print(f"wrote {out}", highlight=False, soft_wrap=True)
 
 
