@@ -9,7 +9,6 @@ import typer
 
 from posekit.cli.base import Json, app, emit, make_console
 from posekit.errors import ConfigError
-from posekit.output import write_text
 
 heads_app = typer.Typer(
     help="Heads of models: split, keep, drop, rename, merge, add.", no_args_is_help=True
@@ -29,6 +28,7 @@ def card(
 ) -> None:
     """Write a model's card: what it is, its datasets and their terms, its numbers."""
     from posekit.engine.model_card import model_card  # noqa: PLC0415
+    from posekit.output import write_text  # noqa: PLC0415
 
     text = model_card(model, licence=licence)
     if out is None:
