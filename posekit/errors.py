@@ -45,6 +45,10 @@ class CheckpointError(PosekitError):
     """A checkpoint cannot be read, written, or does not fit the model."""
 
 
+class OutputError(PosekitError):
+    """A file or folder cannot be written."""
+
+
 class PredictionError(PosekitError):
     """A predictions file or a set of predictions cannot be scored."""
 

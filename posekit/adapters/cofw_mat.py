@@ -15,6 +15,7 @@ from posekit.adapters.fields import Place, image_path, labelled_points
 from posekit.adapters.files import require_file
 from posekit.config.base import Strict, validate
 from posekit.config.cards import SplitCard
+from posekit.output import write_bytes
 from posekit.schema import KeypointSchema
 
 _TRUNCATED_FIX = "the file may be cut short or damaged; copy or download it again"
@@ -82,9 +83,7 @@ def write_images(root: Path, split: SplitCard) -> int:
             encoded, data = cv2.imencode(".png", _image(store[reference], place))
             if not encoded:
                 place.fail("it cannot be written as PNG")
-            part = target.with_suffix(".part")
-            part.write_bytes(data.tobytes())
-            part.replace(target)
+            write_bytes(target, data)
     return len(references)
 
 

@@ -16,6 +16,7 @@ from posekit.adapters.names import match_names
 from posekit.config.base import Strict, validate
 from posekit.config.cards import SplitCard
 from posekit.errors import ConfigError
+from posekit.output import write_bytes
 from posekit.schema import KeypointSchema
 
 
@@ -124,10 +125,7 @@ def write_frames(root: Path, split: SplitCard) -> int:
         encoded, data = cv2.imencode(".png", np.ascontiguousarray(colours))
         if not encoded:
             place.fail("it cannot be written as PNG")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_suffix(".part")
-        part.write_bytes(data.tobytes())
-        part.replace(target)
+        write_bytes(target, data)
         written += 1
     return written
 

@@ -13,6 +13,7 @@ import numpy as np
 from posekit.adapters.base import EmptyImage, Instance
 from posekit.config.cards import SplitCard
 from posekit.errors import DatasetError
+from posekit.output import atomic_file
 from posekit.schema import KeypointSchema
 
 _OWN_KEYS = {"id", "image_id", "category_id", "keypoints", "bbox", "area", "iscrowd", "center"}
@@ -41,19 +42,15 @@ def write_coco(
         the split (annotations and options of `coco_json`) that reads the file back.
 
     Raises:
-        DatasetError: an extra has the name of a COCO field, one image has two ids, or the file
-            cannot be written.
+        DatasetError: an extra has the name of a COCO field, or one image has two ids.
+        OutputError: the file cannot be written.
     """
     writer = _Writer(file, schema)
-    part = file.with_name(file.name + ".part")
-    try:
-        with part.open("w", encoding="utf-8") as stream:
-            writer.write(stream, items, categories or {})
-        part.replace(file)
-    except OSError as error:
-        raise DatasetError(file, f"it cannot be written ({error.strerror})") from None
-    finally:
-        part.unlink(missing_ok=True)
+    with (
+        atomic_file(file, sync=False) as temporary,
+        temporary.open("w", encoding="utf-8") as stream,
+    ):
+        writer.write(stream, items, categories or {})
     return SplitCard(annotations=file.name, options=writer.options())
 
 

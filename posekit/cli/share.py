@@ -28,12 +28,13 @@ def card(
 ) -> None:
     """Write a model's card: what it is, its datasets and their terms, its numbers."""
     from posekit.engine.model_card import model_card  # noqa: PLC0415
+    from posekit.output import write_text  # noqa: PLC0415
 
     text = model_card(model, licence=licence)
     if out is None:
         typer.echo(text)
         return
-    out.write_text(text, encoding="utf-8")
+    write_text(out, text)
     make_console(False).print(f"wrote {out}", highlight=False, soft_wrap=True)
 
 

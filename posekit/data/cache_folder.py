@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from posekit.errors import PosekitError
+from posekit.output import atomic_folder
 
 
 def default_cache() -> Path:
@@ -31,33 +30,16 @@ def publish(folder: Path, fill: Callable[[Path], None]) -> None:
         fill: is called with an empty folder and writes the content into it.
 
     Raises:
-        PosekitError: nothing can be written there (no space left, no permission, read-only).
+        OutputError: nothing can be written there (no space left, no permission, read-only).
     """
-    temporary: Path | None = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    fix = (
+        "free some space there, or name another folder for the cache in the environment variable "
+        "POSEKIT_CACHE"
+    )
+    with atomic_folder(folder, fix=fix) as temporary:
         fill(temporary)
-        _rename(temporary, folder)
-    except OSError as error:
-        raise PosekitError(
-            f"{folder.parent}: the cache cannot be written ({error.strerror or error}); free some "
-            "space there, or name another folder in the environment variable POSEKIT_CACHE"
-        ) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def discard(folder: Path) -> None:
     """Take away a damaged folder, so that it can be made again."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _rename(temporary: Path, folder: Path) -> None:
-    temporary.chmod(0o755)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise

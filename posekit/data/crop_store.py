@@ -23,6 +23,7 @@ from posekit.data.index import PoseIndex
 from posekit.data.neighbourhood import Reach, neighbourhoods
 from posekit.data.workers import guarded, stream
 from posekit.errors import DatasetError
+from posekit.output import write_json
 
 STORE_VERSION = 1
 _CHUNK = 32
@@ -229,7 +230,7 @@ def _fill(patches: _Patches, workers: int, progress: Progress | None, folder: Pa
     np.save(folder / "shape.npy", shapes)
     np.save(folder / "placement.npy", placements)
     description = {"jpeg": patches.jpeg, "failures": failures}
-    (folder / "store.json").write_text(json.dumps(description), encoding="utf-8")
+    write_json(folder / "store.json", description)
 
 
 def _key(index: PoseIndex, rows: np.ndarray, reach: Reach, raw_limit_mib: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from posekit.data.crops import HeadData, draw_samples, image_to_crop
 from posekit.data.make_batch import ImageFiles, cut_crop
 from posekit.data.workers import guarded, stream
 from posekit.errors import DatasetError, PosekitError
+from posekit.output import write_json
 
 FEATURES_VERSION = 1
 _CHUNK = 16
@@ -203,12 +203,12 @@ def _make(
         maps[first : first + count] = compute(images).reshape(count, crops.views, *shape)
         maps.flush()
         state = {"chunks": chunk + 1, "failures": {**state["failures"], **failures}}
-        _write(folder / "progress.json", state)
+        write_json(folder / "progress.json", state)
         if progress is not None:
             progress(first + count, len(rows))
     np.save(folder / "slot.npy", slot_of_row)
     described = {"views": crops.views, "shape": list(shape), "dtype": dtype.name}
-    _write(folder / "store.json", {**described, "failures": state["failures"]})
+    write_json(folder / "store.json", {**described, "failures": state["failures"]})
 
 
 def _read_progress(folder: Path) -> dict[str, Any]:
@@ -217,12 +217,6 @@ def _read_progress(folder: Path) -> dict[str, Any]:
         return {"chunks": int(state["chunks"]), "failures": dict(state["failures"])}
     except (OSError, ValueError, KeyError, TypeError):
         return {"chunks": 0, "failures": {}}
-
-
-def _write(file: Path, content: dict[str, Any]) -> None:
-    temporary = file.with_suffix(".part")
-    temporary.write_text(json.dumps(content), encoding="utf-8")
-    os.replace(temporary, file)
 
 
 def _check_space(folder: Path, needed: int) -> None:

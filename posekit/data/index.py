@@ -20,8 +20,9 @@ from posekit.config.cards import DatasetCard, SplitCard
 from posekit.data.boxes import crop_boxes
 from posekit.data.cache_folder import default_cache, discard, publish
 from posekit.data.columns import InstanceColumns
-from posekit.data.index_build import load_columns, write_columns, write_json
+from posekit.data.index_build import load_columns, write_columns
 from posekit.errors import DatasetError
+from posekit.output import write_json
 from posekit.version import __version__
 
 INDEX_VERSION = 1

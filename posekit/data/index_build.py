@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -118,11 +117,6 @@ def load_columns(folder: Path) -> InstanceColumns:
         for prefix in ("extra-", "image_extra-")
     )
     return InstanceColumns(**arrays, extras=extras, image_extras=image_extras)
-
-
-def write_json(file: Path, data: dict[str, Any]) -> None:
-    """Write a mapping as JSON."""
-    file.write_text(json.dumps(data, indent=1), encoding="utf-8")
 
 
 class _Writer:

@@ -13,6 +13,7 @@ from posekit.diagnosis.findings import MOST_EXAMPLES, Example, Finding, path_tex
 from posekit.diagnosis.near_hashes import near_pairs
 from posekit.diagnosis.pictures import SIDE, ImageFacts
 from posekit.errors import PosekitError
+from posekit.output import write_text
 
 RADIUS = 7
 _MEAN_APART, _MOST_APART = 3.5, 20.0
@@ -160,15 +161,7 @@ def write_exclusions(file: str | Path, images: dict[str, str], about: str) -> Pa
                 "(blanks at its ends, a line break, or # in front); rename the image"
             )
         lines += [f"# {why}".replace("\n", " "), path]
-    target = Path(file).expanduser()
-    draft = target.with_name(f".{target.name}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        draft.replace(target)
-    except OSError as error:
-        raise PosekitError(f"{target}: cannot be written ({error.strerror})") from None
-    return target
+    return write_text(Path(file).expanduser(), "\n".join(lines) + "\n")
 
 
 def exclusions(train: ImageSet, leaks: Iterable[tuple[ImageSet, Leaks]]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import numpy as np
 from posekit.drawing.poses import draw_poses
 from posekit.drawing.sheets import draw_label
 from posekit.errors import ConfigError, PosekitError
+from posekit.output import write_bytes
 from posekit.schema import KeypointSchema
 
 _ROUNDS = 300
@@ -54,12 +55,9 @@ def write_schema_picture(file: str | Path, schema: KeypointSchema) -> Path:
         encoded, data = cv2.imencode(file.suffix, draw_schema(schema)[:, :, ::-1])
         if not encoded:
             raise PosekitError(f"{file}: the picture cannot be encoded")
-        file.write_bytes(data.tobytes())
     except cv2.error:
         raise ConfigError(f"{file}: expected a picture's name, ending in .png or .jpg") from None
-    except OSError as error:
-        raise PosekitError(f"{file}: it cannot be written ({error.strerror})") from None
-    return file
+    return write_bytes(file, data)
 
 
 def layout(schema: KeypointSchema) -> np.ndarray:

@@ -6,9 +6,7 @@ import copy
 import json
 import os
 import re
-import shutil
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from posekit.errors import CheckpointError
 from posekit.inference.hub import HUB, MODEL_FILE, parse_address, require_hub
 from posekit.inference.predictor import model_file
 from posekit.models import load_checkpoint, load_model, save_checkpoint
+from posekit.output import write_json, write_text
 
 _LOCAL_PATH = re.compile(r"(~|/|[A-Za-z]:[\\/]).*")
 
@@ -113,18 +112,17 @@ def write_shared(
     save_checkpoint(target / MODEL_FILE, net, kept)
     if recipe is not None:
         text = yaml.safe_dump(about["recipe"], sort_keys=False, allow_unicode=True)
-        (target / "recipe.yaml").write_text(text, encoding="utf-8")
+        write_text(target / "recipe.yaml", text)
     measured = metrics_files(model)
     for name, file in measured.items():
-        place = target / "eval" / name / file.name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, place)
-        _clean_metrics(place)
+        content = json.loads(file.read_text(encoding="utf-8"))
+        _hide_paths(content)
+        write_json(target / "eval" / name / file.name, content)
     missing = [name for name in net.head_names if name not in measured]
     if missing:
         notes.append(f"not evaluated, and the card says so: {', '.join(missing)}")
     card = model_card(model, address=address, licence=licence)
-    (target / "README.md").write_text(card, encoding="utf-8")
+    write_text(target / "README.md", card)
     return notes
 
 
@@ -140,13 +138,6 @@ def _hide_paths(value: Any, where: str = "") -> list[str]:
             value[key] = re.split(r"[\\/]", item.rstrip("\\/"))[-1]
             found.append(name)
     return found
-
-
-def _clean_metrics(file: Path) -> None:
-    data: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    changed = copy.deepcopy(dict(data))
-    if _hide_paths(changed):
-        file.write_text(json.dumps(changed, indent=1), encoding="utf-8")
 
 
 def _refused(repo: str, error: Exception) -> str:

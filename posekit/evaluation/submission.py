@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from posekit.data.columns import InstanceColumns
 from posekit.evaluation.oks import part_columns, sigmas_of
 from posekit.evaluation.oks_nms import rank
 from posekit.evaluation.protocol import JointApProtocol, OksProtocol, Protocol
-from posekit.output import write_text
+from posekit.output import atomic_file, write_text
 from posekit.poses.predictions import Predictions, plain_id
 from posekit.poses.write import PART_FIELDS, PREDICTIONS_FILE, write_json_list, write_predictions
 from posekit.schema import KeypointSchema
@@ -77,10 +76,8 @@ def write_mpii_mat(file: Path, predictions: Predictions, truth: InstanceColumns)
     preds = np.full((len(truth), *predictions.keypoints.shape[1:]), -1.0)
     for instance, points in zip(predictions.instance_id, predictions.keypoints, strict=True):
         preds[position[int(instance)]] = points + 1
-    temporary = file.with_name(file.name + ".part")
-    with temporary.open("wb") as stream:
+    with atomic_file(file, sync=False) as temporary, temporary.open("wb") as stream:
         scipy.io.savemat(stream, {"preds": preds})
-    os.replace(temporary, file)
     return file
 
 

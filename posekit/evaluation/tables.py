@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from posekit.errors import PosekitError
+from posekit.output import atomic_file
 
 
 def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -30,20 +29,17 @@ def write_csv(
         columns: the columns' order; those of the rows, by first use, if left out.
 
     Raises:
-        PosekitError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
     names = list(columns) or list(dict.fromkeys(name for row in table.values() for name in row))
-    temporary = file.with_name(file.name + ".part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow([first, *names])
-            for name, row in table.items():
-                writer.writerow([name, *(_number(row.get(column)) for column in names)])
-        os.replace(temporary, file)
-    except OSError as error:
-        raise PosekitError(f"{file}: cannot be written ({error.strerror})") from None
+    with (
+        atomic_file(file, sync=False) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as stream,
+    ):
+        writer = csv.writer(stream)
+        writer.writerow([first, *names])
+        for name, row in table.items():
+            writer.writerow([name, *(_number(row.get(column)) for column in names)])
     return file
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,7 +115,7 @@ def export(
                 checked.append((name, group, parity))
             # weights first, so that a graph never stands without them
             for part in sorted(Path(folder).iterdir(), key=lambda part: part.suffix == file.suffix):
-                os.replace(part, file.parent / part.name)
+                part.replace(file.parent / part.name)
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be written ({error.strerror})") from None
     return [

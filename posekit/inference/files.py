@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 
-from posekit.errors import DatasetError, PosekitError, PredictionError
+from posekit.errors import DatasetError, PredictionError
 from posekit.inference.detectors import Detector, open_detector
 from posekit.inference.images import LoadedImage, load_image
 from posekit.inference.predictor import ALL, PendingImage, Predictor, load
@@ -26,6 +25,7 @@ from posekit.inference.video import (
     find_boxes,
     predict_video,
 )
+from posekit.output import write_bytes, write_text
 from posekit.poses.boxes import BoxFile
 from posekit.poses.fusion import fuse
 from posekit.poses.table import Poses
@@ -203,7 +203,7 @@ def _remember(
                 f"({before.get(other[0])!r}, now {settings[other[0]]!r}); give the same or choose "
                 "another folder"
             )
-    _write(file, json.dumps(settings, indent=1).encode("utf-8"))
+    write_text(file, json.dumps(settings, indent=1))
 
 
 def find_inputs(inputs: Sequence[str | Path]) -> list[tuple[Path, Path]]:
@@ -281,22 +281,11 @@ def _write_image(
     if len(heads) > 1:
         each = {name: part.to_coco() for name, part in heads.items()}
         data = {"fused": data, "heads": each}
-    text = json.dumps(data, separators=(",", ":")).encode("utf-8")
+    text = json.dumps(data, separators=(",", ":"))
     written = []
     if look.overlay:
         picture = cv2.cvtColor(draw(image.pixels, poses, look), cv2.COLOR_RGB2BGR)
         _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
         picture_file = target.with_name(f"{target.name}.jpg")
-        written.append(_write(picture_file, np.asarray(encoded).tobytes()))
-    return [_write(_json_file(target), text), *written]  # last, so that it tells all is done
-
-
-def _write(file: Path, data: bytes) -> Path:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_name(f".{file.name}.part")
-        draft.write_bytes(data)
-        draft.replace(file)
-    except OSError as error:
-        raise PosekitError(f"{file}: cannot be written ({error.strerror})") from None
-    return file
+        written.append(write_bytes(picture_file, encoded))
+    return [write_text(_json_file(target), text), *written]  # last, so that it tells all is done

@@ -17,6 +17,7 @@ from posekit.errors import PosekitError, PredictionError
 from posekit.inference.images import load_image
 from posekit.inference.predictor import Predictor, check_boxes
 from posekit.models.predict import predict_crops
+from posekit.output import write_bytes
 from posekit.warp import box_matrices, cut_crops
 
 _TILE = 220
@@ -188,9 +189,4 @@ def _write(file: Path, sheet: np.ndarray) -> Path:
     if file.suffix.lower() not in {".jpg", ".jpeg", ".png"}:
         raise PosekitError(f"{file}: expected a picture's ending, .jpg or .png")
     _, data = cv2.imencode(file.suffix, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(np.asarray(data).tobytes())
-    except OSError as error:
-        raise PosekitError(f"{file}: cannot be written ({error.strerror})") from None
-    return file
+    return write_bytes(file, data)

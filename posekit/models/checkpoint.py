@@ -12,12 +12,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from posekit.errors import CheckpointError, ConfigError
-from posekit.models.checkpoint_file import FORMAT, HEADER, load_checkpoint, read_description
+from posekit.models.checkpoint_file import (
+    FORMAT,
+    HEADER,
+    checkpoint_file,
+    load_checkpoint,
+    read_description,
+)
 from posekit.models.lora import is_adapter
 from posekit.models.pose_model import HeadSpec, PoseModel
 from posekit.models.surgery import restore_model
 from posekit.models.vit import ViTBackbone, resize_positions
-from posekit.output import atomic_file
 from posekit.schema import KeypointSchema
 from posekit.version import __version__
 
@@ -58,7 +63,7 @@ def save_checkpoint(
         name: tensor.detach().cpu().contiguous()
         for name, tensor in (model.state_dict() if state is None else state).items()
     }
-    with atomic_file(Path(path)) as temporary:
+    with checkpoint_file(path) as temporary:
         save_file(tensors, temporary, metadata={HEADER: text})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from posekit.errors import CheckpointError
+from posekit.output import atomic_file
 
 FORMAT = 1
 HEADER = "posekit"
@@ -18,6 +20,16 @@ HEADER = "posekit"
 def read_description(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint's description without its tensors; CheckpointError if it is none."""
     return _open(Path(path), with_tensors=False)[1]
+
+
+def checkpoint_file(path: str | Path) -> AbstractContextManager[Path]:
+    """Yield a temporary file that replaces `path` once it is whole and on disk.
+
+    Raises:
+        CheckpointError: the file cannot be written; the file from before is intact.
+    """
+    # torch reports a full disk as RuntimeError, safetensors in an error of its own.
+    return atomic_file(path, error=CheckpointError, also=(SafetensorError, RuntimeError))
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

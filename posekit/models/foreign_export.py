@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from posekit.errors import CheckpointError, ConfigError
+from posekit.models.checkpoint_file import checkpoint_file
 from posekit.models.decoders.heatmap import ClassicDecoder, SimpleDecoder
 from posekit.models.ledger import Action, Ledger
 from posekit.models.pose_model import PoseModel
 from posekit.models.stems import PatchStem
 from posekit.models.surgery import drop_heads, merge_adapters, single_head, without_prototypes
 from posekit.models.vit import PoseViT, resize_positions
-from posekit.output import atomic_file
+from posekit.output import write_json
 
 _TRANSFORMERS_WIDTH = 256
 _TRANSFORMERS_PADDING = 2
@@ -55,7 +55,7 @@ def export_official(model: PoseModel, path: str | Path) -> Ledger:
         value, action = _for_input_of(model, model.head_names[0], name, tensor)
         state[target] = value.contiguous()
         ledger.add(action, name, target)
-    with atomic_file(Path(path)) as temporary:
+    with checkpoint_file(path) as temporary:
         torch.save({"meta": {}, "state_dict": state}, temporary)
     return ledger
 
@@ -96,12 +96,11 @@ def export_transformers(
             ledger.leave(key, "transformers has no keypoint prototypes")
     state = _transformers_state(chosen, name, ledger)
     path = Path(folder)
-    with atomic_file(path / "model.safetensors") as temporary:
+    with checkpoint_file(path / "model.safetensors") as temporary:
         save_file(state, temporary, metadata={"format": "pt"})
     files = {"config.json": config, "preprocessor_config.json": _processor(chosen, name)}
     for file, content in files.items():
-        with atomic_file(path / file) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(path / file, content, indent=2, error=CheckpointError)
     return ledger
 
 

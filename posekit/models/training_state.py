@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from posekit.errors import CheckpointError
-from posekit.models.checkpoint_file import check_is_file
-from posekit.output import atomic_file
+from posekit.models.checkpoint_file import check_is_file, checkpoint_file
 
 _PLAIN = (type(None), bool, int, float, str, torch.Tensor)
 
@@ -24,7 +23,7 @@ def save_training_state(path: str | Path, state: Mapping[str, Any]) -> None:
         CheckpointError: the file cannot be written; the file from before is intact.
     """
     _check_plain(state, "state")
-    with atomic_file(Path(path)) as temporary:
+    with checkpoint_file(path) as temporary:
         torch.save(dict(state), temporary)
 
 

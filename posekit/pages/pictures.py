@@ -23,7 +23,8 @@ from posekit.drawing import (
     draw_poses,
     stroke_width,
 )
-from posekit.errors import DatasetError, PosekitError
+from posekit.errors import DatasetError
+from posekit.output import write_bytes
 from posekit.poses.predictions import Predictions
 
 _PANEL = 250
@@ -145,15 +146,8 @@ def _relative(scores: np.ndarray) -> np.ndarray:
 
 
 def _write(file: Path, sheet: np.ndarray) -> Path:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_name(f".{file.name}")
-        _, data = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-        draft.write_bytes(data.tobytes())
-        draft.replace(file)
-    except OSError as error:
-        raise PosekitError(f"{file}: the pictures cannot be written ({error.strerror})") from None
-    return file
+    _, data = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    return write_bytes(file, data)
 
 
 def _keys(images: np.ndarray, instances: np.ndarray) -> Iterator[tuple[Any, Any]]:

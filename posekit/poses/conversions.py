@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import importlib
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from posekit.errors import PredictionError
+from posekit.output import atomic_file
 
 if TYPE_CHECKING:
     from posekit.poses.table import Poses
@@ -55,8 +58,7 @@ def to_coco(poses: Poses) -> dict[str, Any]:
 
 def write_csv(poses: Poses, file: Path) -> Path:
     """Write one line per instance with named columns."""
-    with _open(file) as stream:
-        writer = csv.writer(stream)
+    with _table(file) as writer:
         tracked = [] if poses.track_id is None else ["track_id"]
         named = [
             f"{name}_{part}" for name in poses.schema.keypoints for part in ("x", "y", "score")
@@ -88,8 +90,7 @@ def write_deeplabcut(poses: Poses, file: Path, scorer: str) -> Path:
     header.append(["bodyparts", *(parts * individuals)])
     coordinates = ["x", "y", "likelihood"] * (len(poses.schema) * individuals)
     header.append(["coords", *coordinates])
-    with _open(file) as stream:
-        writer = csv.writer(stream)
+    with _table(file) as writer:
         writer.writerows(header)
         for name, row in zip(poses.image_names, table.reshape(len(table), -1), strict=True):
             writer.writerow([name, *("" if np.isnan(v) else f"{v:.4f}" for v in row)])
@@ -152,9 +153,10 @@ def _optional(package: str, method: str) -> ModuleType:
         ) from None
 
 
-def _open(file: Path) -> Any:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return file.open("w", newline="", encoding="utf-8")
-    except OSError as error:
-        raise PredictionError(f"{file}: cannot be written ({error.strerror})") from None
+@contextmanager
+def _table(file: Path) -> Iterator[Any]:
+    with (
+        atomic_file(file, sync=False, error=PredictionError) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as stream,
+    ):
+        yield csv.writer(stream)

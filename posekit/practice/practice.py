@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import multiprocessing
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +15,7 @@ from typing import Any
 import cv2
 
 from posekit.errors import ConfigError, DatasetError, nearest
+from posekit.output import atomic_folder
 from posekit.practice.aic import AicLayout
 from posekit.practice.ap10k import Ap10kLayout
 from posekit.practice.background import encode_jpeg
@@ -190,41 +188,23 @@ def _write_dataset(
     advance: Callable[[int], None],
 ) -> None:
     layout = LAYOUTS[stamp["dataset"]]
-    partial = folder.parent / f".{folder.name}.{os.getpid()}.partial"
+    fix = "free some space (about 40 MB) or choose another folder"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        for place in sorted({(partial / layout.image_file(shot)).parent for shot in shots}):
-            place.mkdir(parents=True, exist_ok=True)
-        records: dict[str, list[Any]] = {split: [] for split in layout.splits}
-        jobs = [(layout.name, shot, partial) for shot in shots]
-        for number, (shot, record) in enumerate(zip(shots, draw(jobs), strict=True), 1):
-            records[shot.split].append(record)
-            advance(number)
-        for split in layout.splits:
-            layout.write_annotations(partial, split, records[split])
-        (partial / STAMP).write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
-        _publish(partial, folder, stamp)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise DatasetError(
-            folder,
-            f"the practice data cannot be written: {error.strerror or error}",
-            fix="free some space (about 40 MB) or choose another folder" if full else None,
-        ) from error
+        with atomic_folder(folder, fix=fix) as partial:
+            for place in sorted({(partial / layout.image_file(shot)).parent for shot in shots}):
+                place.mkdir(parents=True, exist_ok=True)
+            records: dict[str, list[Any]] = {split: [] for split in layout.splits}
+            jobs = [(layout.name, shot, partial) for shot in shots]
+            for number, (shot, record) in enumerate(zip(shots, draw(jobs), strict=True), 1):
+                records[shot.split].append(record)
+                advance(number)
+            for split in layout.splits:
+                layout.write_annotations(partial, split, records[split])
+            (partial / STAMP).write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
     except BrokenProcessPool as error:
         raise DatasetError(
             folder,
             "the processes that draw the practice data died",
             fix="call it under `if __name__ == '__main__':`, or with workers=1",
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _publish(partial: Path, folder: Path, stamp: dict[str, Any]) -> None:
-    """Return the finished folder its name, unless another process was faster with the same data."""
-    try:
-        partial.rename(folder)
-    except OSError:
-        if not _is_ready(folder, stamp):
-            raise
+    _is_ready(folder, stamp)  # another process may have published other data meanwhile

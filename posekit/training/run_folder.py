@@ -14,6 +14,7 @@ from posekit.errors import CheckpointError, ConfigError
 from posekit.models import PoseModel
 from posekit.models.checkpoint import save_checkpoint
 from posekit.models.training_state import load_training_state, save_training_state
+from posekit.output import write_text
 from posekit.training.events import HeadResult, StepLog
 from posekit.training.gradients import GradientReport
 
@@ -68,10 +69,10 @@ class RunFolder:
             )
         try:
             (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-            (self.path / "recipe.yaml").write_text(self.recipe.to_yaml(), encoding="utf-8")
-            self.log_file.write_text("", encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"{self.path}: cannot be written ({error.strerror})") from None
+        write_text(self.path / "recipe.yaml", self.recipe.to_yaml(), error=ConfigError)
+        write_text(self.log_file, "", error=ConfigError)
         return None
 
     def append_log(self, log: StepLog) -> None:
@@ -125,9 +126,7 @@ class RunFolder:
             self.log_file.read_text(encoding="utf-8").splitlines() if self.log_file.exists() else []
         )
         kept = [line for line in lines if _step_of(line) <= step]
-        temporary = self.log_file.with_suffix(".tmp")
-        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        temporary.replace(self.log_file)
+        write_text(self.log_file, (line + "\n" for line in kept), sync=True, error=CheckpointError)
 
 
 def _step_of(line: str) -> float:

@@ -11,7 +11,7 @@ from test_adapter_contract import read_all
 
 from posekit.adapters import EmptyImage, Instance
 from posekit.adapters.write_coco import write_coco
-from posekit.errors import DatasetError
+from posekit.errors import DatasetError, OutputError
 
 NUMBER = st.floats(-1e5, 1e5, width=32)
 
@@ -105,8 +105,8 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
         write_coco(tmp_path / "out.json", broken(), SCHEMA)
     assert (tmp_path / "out.json").read_text() == "kept"
     assert [file.name for file in tmp_path.iterdir()] == ["out.json"]
-    with pytest.raises(DatasetError, match=r"cannot be written \(No such file or directory\)"):
-        write_coco(tmp_path / "no" / "out.json", [], SCHEMA)
+    with pytest.raises(OutputError, match=r"written \(.*out.json is not a folder\)"):
+        write_coco(tmp_path / "out.json" / "out.json", [], SCHEMA)
 
 
 def test_an_image_id_for_two_images_and_an_extra_called_like_a_field_are_refused(tmp_path):

@@ -16,8 +16,9 @@ from toy_data import make_card, make_instance
 from posekit.adapters.base import EmptyImage
 from posekit.data.columns import InstanceColumns
 from posekit.data.index import PoseIndex, build_index
-from posekit.data.index_build import ColumnFile, write_json
+from posekit.data.index_build import ColumnFile
 from posekit.errors import DatasetError, PosekitError
+from posekit.output import write_json
 
 
 def write_annotations(tmp_path: Path, text: str = "some text") -> Path:

@@ -104,7 +104,7 @@ def test_a_cache_that_was_stopped_goes_on_where_it_was(cached, monkeypatch, tmp_
     recipe = cached()
     whole = prepare_run(recipe).loader.batch(0)
     monkeypatch.setenv("POSEKIT_CACHE", str(tmp_path / "other"))
-    real, computed = STORE._write, []
+    real, computed = STORE.write_json, []
 
     def stop_after_two_chunks(file, content):
         real(file, content)
@@ -112,11 +112,11 @@ def test_a_cache_that_was_stopped_goes_on_where_it_was(cached, monkeypatch, tmp_
         if len(computed) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(STORE, "_write", stop_after_two_chunks)
+    monkeypatch.setattr(STORE, "write_json", stop_after_two_chunks)
     with pytest.raises(KeyboardInterrupt):
         prepare_run(recipe)
     monkeypatch.setattr(
-        STORE, "_write", lambda f, c: (computed.append(c.get("chunks")), real(f, c))
+        STORE, "write_json", lambda f, c: (computed.append(c.get("chunks")), real(f, c))
     )
     again = prepare_run(recipe).loader.batch(0)
     assert computed == [1, 2, 3, None, 1, 2, 3, None]  # blobs went on at the third chunk

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import posekit
-from posekit import output as model_files
 from posekit.config.recipe import recipe_from_dict
 from posekit.engine.setup import build_run_model, read_heads
 from posekit.engine.single_heads import alone_recipe, compare_heads, train_alone
 from posekit.errors import CheckpointError, ConfigError, DatasetError, PosekitError
+from posekit.models import checkpoint_file as model_files
 from posekit.models import load_model
 from posekit.training.events import Silent
 from posekit.training.run_folder import RunFolder
@@ -119,7 +119,7 @@ def test_resuming_with_another_recipe_names_the_difference(tiny):
 def test_a_full_disk_while_saving_keeps_the_last_checkpoint(tiny, monkeypatch):
     recipe = tiny(save_every=2)
     listener = Silent()
-    real = model_files.atomic_file
+    real = model_files.checkpoint_file
     saved = []
 
     def full(path):
@@ -129,7 +129,7 @@ def test_a_full_disk_while_saving_keeps_the_last_checkpoint(tiny, monkeypatch):
         return real(path)
 
     for module in ("posekit.models.training_state", "posekit.models.checkpoint"):
-        monkeypatch.setattr(f"{module}.atomic_file", full)
+        monkeypatch.setattr(f"{module}.checkpoint_file", full)
     recipe = recipe.model_copy(
         update={"training": recipe.training.model_copy(update={"save_every": 1, "steps": 3})}
     )

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from posekit.adapters import EmptyImage, get_adapter
 from posekit.config.cards import load_dataset_card
-from posekit.errors import ConfigError, DatasetError
+from posekit.errors import ConfigError, DatasetError, OutputError
 from posekit.practice import (
     PRACTICE_DATASETS,
     PracticeSizes,
@@ -251,7 +251,9 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_behind(tmp_path, monkeyp
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", refuse)
-    with pytest.raises(DatasetError, match=r"aic: .*No space left on device; free some space"):
+    with pytest.raises(
+        OutputError, match=r"aic: .*No space left on device.*; free some space \(about 40"
+    ):
         write_practice_data(tmp_path, sizes=PracticeSizes(1, 1), datasets=["aic"])
     assert list(tmp_path.iterdir()) == []
 

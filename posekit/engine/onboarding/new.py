@@ -24,6 +24,7 @@ from posekit.engine.onboarding.mirror import find_mirror, mean_shape
 from posekit.engine.onboarding.sheet import write_sheet
 from posekit.engine.onboarding.sides import NamedSides, read_sides
 from posekit.errors import ConfigError, DatasetError
+from posekit.output import write_text
 
 _MOST_POSES = 2000
 _GENERIC = {"annotations", "labels", "data", "dataset", "tmp", "all", "project", "images"}
@@ -118,8 +119,7 @@ def new_dataset(
     named = [(sides.names[a], sides.names[b]) for a, b in pairs]
     _note_known_schema(sides.names, found.unsure)
     text = card_text(name, found, sides.names, named, links, form)
-    card_file.parent.mkdir(parents=True, exist_ok=True)
-    card_file.write_text(text, encoding="utf-8")
+    write_text(card_file, text)
     card = load_dataset_card(card_file.absolute())
     counts = {split: _count(card, split, found.root) for split in card.splits}
     for split, count in counts.items():
@@ -141,8 +141,7 @@ def new_dataset(
         sheet_file, card, found.root, found.unsure, sides_known="geometry" not in sources
     )
     if recipe_file is not None:
-        recipe_file.parent.mkdir(parents=True, exist_ok=True)
-        recipe_file.write_text(recipe_text(name, card_file, found), encoding="utf-8")
+        write_text(recipe_file, recipe_text(name, card_file, found))
         done.recipe = recipe_file
     done.next_commands = _next(done)
     return done

@@ -13,6 +13,7 @@ from posekit.data.images import read_image
 from posekit.data.index import build_index
 from posekit.drawing import contact_sheet, crop_view, draw_label, draw_poses
 from posekit.errors import PosekitError
+from posekit.output import write_bytes
 
 _TILE = 240
 _TILES = 24
@@ -69,11 +70,7 @@ def write_sheet(
     encoded, data = cv2.imencode(".jpg", picture[:, :, ::-1])
     if not encoded:
         raise PosekitError(f"{file}: the picture cannot be encoded")
-    try:
-        file.write_bytes(data.tobytes())
-    except OSError as error:
-        raise PosekitError(f"{file}: it cannot be written ({error.strerror})") from None
-    return file
+    return write_bytes(file, data)
 
 
 def _named(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from posekit.errors import ConfigError, PosekitError
+from posekit.errors import ConfigError
+from posekit.output import write_text
 
 TEMPLATE = '''"""Reads annotations of one's own format: one JSON object a line.
 
@@ -61,16 +62,11 @@ def write_template(file: str | Path, *, overwrite: bool = False) -> Path:
 
     Raises:
         ConfigError: the name does not end in .py, or the file is there already.
-        PosekitError: it cannot be written.
+        OutputError: it cannot be written.
     """
     file = Path(file).expanduser()
     if file.suffix != ".py":
         raise ConfigError(f"{file}: expected the name of a Python file, ending in .py")
     if file.exists() and not overwrite:
         raise ConfigError(f"{file}: it is there already; name another file, or --overwrite")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(TEMPLATE, encoding="utf-8")
-    except OSError as error:
-        raise PosekitError(f"{file}: it cannot be written ({error.strerror})") from None
-    return file
+    return write_text(file, TEMPLATE)
