@@ -209,7 +209,7 @@ def dataset_card_from_dict(
     """Build a card from its mapping (key `schema` holds the schema); ConfigError names `where`."""
     data = dict(data)
     data.setdefault("name", file.stem if file else "")
-    for key in {"file", "keypoint_schema"} & set(data):
+    for key in sorted({"file", "keypoint_schema"} & set(data)):
         raise ConfigError(f"{where}: unknown key '{key}'; did you mean 'schema'?")
     data["keypoint_schema"] = _read_schema(data, where)
     del data["schema"]

@@ -316,7 +316,7 @@ class _Writer:
     def _extras_of(self, chunk: list[Instance]) -> dict[str, np.ndarray]:
         known = chunk[0].extras.keys() if self._extras is None else self._extras.keys()
         for one in chunk:
-            for name in one.extras.keys() - known:
+            for name in sorted(one.extras.keys() - known):
                 self._fail(
                     one, f"it brings the extra number '{name}', which the first record lacks"
                 )

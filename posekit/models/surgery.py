@@ -273,7 +273,7 @@ def _check_same_backbone(first: Mapping[str, Tensor], second: Mapping[str, Tenso
         }
 
     ours, theirs = shared(first), shared(second)
-    for key in ours.keys() | theirs.keys():
+    for key in dict.fromkeys([*ours, *theirs]):
         if key not in ours or key not in theirs or not torch.equal(ours[key], theirs[key]):
             raise ConfigError(
                 f"the models' backbones differ (tensor '{key}'), so their heads cannot stand on "
