@@ -17,7 +17,6 @@ from posekit.warp import (
     crop_matrices,
     crop_size_for,
     transform_points,
-    warp_image,
 )
 
 _MEAN_COLOUR = (124, 116, 104)
@@ -132,22 +131,6 @@ def points_in_crops(
     points = np.where(flipped[:, :, None], points[:, swap], points)
     visibility = np.where(flipped, visibility[:, swap], visibility)
     return points.astype(np.float32), visibility
-
-
-def crop_exact(
-    index: PoseIndex, row: int, input_size: tuple[int, int], warp: Warp
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cut out one instance as evaluation sees it.
-
-    Returns:
-        uint8 (height, width, 3) RGB and the float64 (2, 3) matrix from image to crop.
-
-    Raises:
-        DatasetError: the image is missing, broken or of another size than declared.
-    """
-    center, size = exact_boxes(index, np.array([row]), input_size)
-    matrix = crop_matrices(center, size, 0.0, input_size, warp)[0]
-    return warp_image(read_row_image(index, row), matrix, input_size), matrix
 
 
 def read_row_image(index: PoseIndex, row: int, reduce: int = 1) -> np.ndarray:

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from toy_data import make_instance
+from toy_data import crop_exact, make_instance
 
 from posekit.config.augmentation import AugmentationConfig
 from posekit.data.augment import Geometry, KeyedDraws, Pixels
@@ -14,7 +14,6 @@ from posekit.data.crops import (
     HeadData,
     Sample,
     change_pixels,
-    crop_exact,
     draw_samples,
     image_to_crop,
     points_in_crops,

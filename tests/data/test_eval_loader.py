@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from toy_data import make_instance
+from toy_data import crop_exact, make_instance
 
-from posekit.data.crops import crop_exact
 from posekit.data.eval_loader import DetectedBoxes, EvalLoader
 from posekit.data.images import read_image
 from posekit.errors import DatasetError
