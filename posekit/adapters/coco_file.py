@@ -27,7 +27,7 @@ from posekit.adapters.names import lower_snake
 from posekit.schema import KeypointSchema
 
 _INT64 = 1 << 63
-LONGEST_SIDE = 1 << 30
+_LONGEST_SIDE = 1 << 30
 """A longer declared side is taken for an error."""
 _PLAIN_NAME = re.compile(r"(?:\w[\w.\- ]*/)*\w[\w.\- ]*(?<! )")
 
@@ -81,7 +81,8 @@ class CocoFile:
         size = None
         if height and width:
             size = (height, width)
-            if not (type(height) is type(width) is int and _fits(height) and _fits(width)):
+            is_plain = type(height) is type(width) is int
+            if not (is_plain and 0 < height <= _LONGEST_SIDE and 0 < width <= _LONGEST_SIDE):
                 size = _size(record, Place(self.file, f"image {image_id}"))
         extras = {}
         for name, key in self.options.image_extras.items():
@@ -176,14 +177,10 @@ def is_plain_id(value: Any) -> bool:
     return type(value) is str and bool(value) and "\0" not in value
 
 
-def _fits(side: int) -> bool:
-    return 0 < side <= LONGEST_SIDE
-
-
 def _size(record: Mapping[str, Any], place: Place) -> tuple[int, int]:
     height, width = record["height"], record["width"]
     size = whole(height, "height", place), whole(width, "width", place)
-    if not (_fits(size[0]) and _fits(size[1])):
+    if min(size) <= 0 or max(size) > _LONGEST_SIDE:
         place.fail(f"found height {show(height)} and width {show(width)}, expected positive sizes")
     return size
 

@@ -395,9 +395,14 @@ class _PieceReader(_RecordReader):
         self.is_numbered = self._id_kind is type(None)
         if self.is_numbered:
             return None
-        if not all(map(is_plain_id, ids)):
+        found: np.ndarray | list[int | str] = ids
+        if self._id_kind is int:
+            try:
+                found = np.array(ids, dtype=np.int64)
+            except OverflowError:
+                raise NotInBlocks from None
+        elif not all(map(is_plain_id, ids)):
             raise NotInBlocks
-        found = np.array(ids, dtype=np.int64) if self._id_kind is int else ids
         self._ids.append(found)
         return found
 

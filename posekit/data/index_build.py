@@ -219,6 +219,12 @@ class _Writer:
             derived = ~has_box
             boxes = boxes.copy()
             boxes[derived] = keypoint_boxes(block.keypoints[derived], block.visibility[derived] > 0)
+        # Most instances stand in an image that is known by now; a look-up is quicker than a call.
+        known = self._images
+        image_index = [
+            known[one.image] if one.image in known else self._image_index(one)
+            for one in block.images
+        ]
         columns = {
             "keypoints": block.keypoints,
             "visibility": block.visibility,
@@ -227,7 +233,7 @@ class _Writer:
             "area": block.area,
             "category_id": block.category_id,
             "is_crowd": block.is_crowd,
-            "image_index": np.array([self._image_index(image) for image in block.images]),
+            "image_index": np.array(image_index),
             "crop_center": block.crop_center,
             "crop_size": block.crop_size,
         }
