@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,25 +14,7 @@ from posekit.schema import KeypointSchema
 
 
 class NotInBlocks(Exception):
-    """The file holds something that only the reader of single records can judge; use that one."""
-
-
-@dataclass(slots=True)
-class ImageTable:
-    """The images of a file, each a row: id, path below the root, (height, width) or None, extras.
-
-    `extras` maps a name to one number a row, NaN where the image has none.
-    """
-
-    ids: list[int | str] = field(default_factory=list)
-    paths: list[str] = field(default_factory=list)
-    sizes: list[tuple[int, int] | None] = field(default_factory=list)
-    extras: dict[str, list[float]] = field(default_factory=dict)
-
-    def empty_image(self, row: int) -> EmptyImage:
-        """Return a row as an image without instances."""
-        extras = {name: values[row] for name, values in self.extras.items()}
-        return EmptyImage(self.paths[row], self.ids[row], self.sizes[row], extras)
+    """Raised where records cannot become a block, or a file cannot be read piece by piece."""
 
 
 @dataclass(slots=True)
@@ -40,9 +22,8 @@ class InstanceBlock:
     """N instances as columns; fields mean what `Instance` says of them.
 
     Attributes:
-        table: the images; all blocks of a stream share one.
-        image: int64 (N,), rows of the table.
-        instance_id: int64 (N,), or N texts.
+        images: of each instance, what says its image's path, id and size.
+        instance_id: int64 (N,), or a list of N ids.
         keypoints: float32 (N, K, 2), 0 where not labelled.
         visibility: uint8 (N, K).
         box_xywh: float64 (N, 4), NaN where there is none.
@@ -53,9 +34,8 @@ class InstanceBlock:
         extras: name -> float64 (N,).
     """
 
-    table: ImageTable
-    image: np.ndarray
-    instance_id: np.ndarray | list[str]
+    images: Sequence[EmptyImage | Instance]
+    instance_id: np.ndarray | list[int | str]
     keypoints: np.ndarray
     visibility: np.ndarray
     box_xywh: np.ndarray
@@ -67,35 +47,33 @@ class InstanceBlock:
     extras: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.image)
+        return len(self.images)
 
-    def keep(self, rows: np.ndarray) -> InstanceBlock:
-        """Return the block of some rows (bool or int64)."""
+    def keep(self, rows: list[int]) -> InstanceBlock:
+        """Return the block of some rows."""
         ids = self.instance_id
-        chosen = np.arange(len(self))[rows]
         return InstanceBlock(
-            self.table,
-            self.image[chosen],
-            [ids[i] for i in chosen] if isinstance(ids, list) else ids[chosen],
-            self.keypoints[chosen],
-            self.visibility[chosen],
-            self.box_xywh[chosen],
-            self.area[chosen],
-            self.category_id[chosen],
-            self.is_crowd[chosen],
-            self.crop_center[chosen],
-            self.crop_size[chosen],
-            {name: values[chosen] for name, values in self.extras.items()},
+            [self.images[i] for i in rows],
+            [ids[i] for i in rows] if isinstance(ids, list) else ids[rows],
+            self.keypoints[rows],
+            self.visibility[rows],
+            self.box_xywh[rows],
+            self.area[rows],
+            self.category_id[rows],
+            self.is_crowd[rows],
+            self.crop_center[rows],
+            self.crop_size[rows],
+            {name: values[rows] for name, values in self.extras.items()},
         )
 
     def instances(self) -> Iterator[Instance]:
-        """Return the instances one by one."""
-        for i, image in enumerate(self.image.tolist()):
+        """Yield the instances one by one."""
+        for i, image in enumerate(self.images):
             instance_id = self.instance_id[i]
             has_crop = bool(np.isfinite(self.crop_center[i]).all())
             yield Instance(
-                image=self.table.paths[image],
-                image_id=self.table.ids[image],
+                image=image.image,
+                image_id=image.image_id,
                 instance_id=instance_id if isinstance(instance_id, str) else int(instance_id),
                 keypoints=self.keypoints[i],
                 visibility=self.visibility[i],
@@ -103,13 +81,15 @@ class InstanceBlock:
                 area=None if np.isnan(self.area[i]) else float(self.area[i]),
                 category_id=int(self.category_id[i]),
                 is_crowd=bool(self.is_crowd[i]),
-                image_size=self.table.sizes[image],
+                image_size=image.image_size,
                 crop_center=self.crop_center[i] if has_crop else None,
                 crop_size=self.crop_size[i] if has_crop else None,
                 extras={name: float(values[i]) for name, values in self.extras.items()},
             )
 
 
-BlockAdapter = Callable[[Path, SplitCard, KeypointSchema], Iterator[InstanceBlock | EmptyImage]]
-"""`read_blocks(root, split, schema)` beside an adapter's `read`: streams the very same instances
-in the same order as blocks, then the empty images, or raises NotInBlocks, at any time."""
+BlockAdapter = Callable[
+    [Path, SplitCard, KeypointSchema], Iterator[InstanceBlock | Instance | EmptyImage]
+]
+"""`read_blocks(root, split, schema)` beside an adapter's `read`: streams the same instances in the
+same order, in blocks where it can, then the empty images; or raises NotInBlocks, at any time."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from posekit.adapters.base import EmptyImage
+from posekit.adapters.coco_options import CocoOptions
 from posekit.adapters.fields import (
     Place,
     check_unique,
@@ -24,80 +26,101 @@ from posekit.adapters.files import load_json
 from posekit.adapters.names import lower_snake
 from posekit.schema import KeypointSchema
 
-LONGEST_SIDE = 1 << 30
+_INT64 = 1 << 63
+_LONGEST_SIDE = 1 << 30
 """A longer declared side is taken for an error."""
 _PLAIN_NAME = re.compile(r"(?:\w[\w.\- ]*/)*\w[\w.\- ]*(?<! )")
 
 
-@dataclass(slots=True, frozen=True)
-class CocoImage:
-    """An image record: id, path below the dataset's root, (height, width) or None, extras."""
-
-    image_id: int | str
-    path: str
-    size: tuple[int, int] | None
-    extras: dict[str, float]
-
-
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class CocoFile:
     """The checked parts of a file; `annotations` are still raw records.
 
     Attributes:
-        file: where it was read from.
+        file: where it is read from.
+        folder: folder of the images, relative to the dataset's root, as `tidy_folder` returns it.
+        options: the card's.
         images: image id -> image.
         categories: category id -> raw record; empty if the file lists none.
         annotations: raw annotation records in file order.
     """
 
     file: Path
-    images: dict[int | str, CocoImage]
-    categories: dict[int, Mapping[str, Any]]
-    annotations: list[Any]
+    folder: str = ""
+    options: CocoOptions = field(default_factory=CocoOptions)
+    images: dict[int | str, EmptyImage] = field(default_factory=dict)
+    categories: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    annotations: list[Any] = field(default_factory=list)
+
+    def add_images(self, records: list[Any], first: int = 0) -> None:
+        """Add image records, of which the first stands at position `first` in the file.
+
+        Raises:
+            DatasetError: a malformed record, or an id of two different images.
+        """
+        flag = self.options.labelled_flag
+        for position, record in enumerate(records, first):
+            image = self._image(record, position)
+            if flag and not record.get(flag, True):
+                continue
+            known = self.images.setdefault(image.image_id, image)
+            if known is not image and known != image:
+                Place(self.file, f"image {image.image_id}").fail(
+                    f"its id appears twice, for {known.image} and {image.image}",
+                    "give every image its own id",
+                )
+
+    def _image(self, record: Any, position: int) -> EmptyImage:
+        image_id: Any = None
+        path = None
+        if type(record) is dict:
+            image_id, path = record.get("id"), plain_image_path(self.folder, record)
+        if path is None or not is_plain_id(image_id):
+            image_id, path = self._id_and_path(record, position)
+        height, width = record.get("height"), record.get("width")
+        size = None
+        if height and width:
+            size = (height, width)
+            is_plain = type(height) is type(width) is int
+            if not (is_plain and 0 < height <= _LONGEST_SIDE and 0 < width <= _LONGEST_SIDE):
+                size = _size(record, Place(self.file, f"image {image_id}"))
+        extras = {}
+        for name, key in self.options.image_extras.items():
+            place = Place(self.file, f"image {image_id}")
+            value = record.get(key)
+            extras[name] = float("nan") if value is None else number(value, key, place)
+        return EmptyImage(path, image_id, size, extras)
+
+    def _id_and_path(self, record: Any, position: int) -> tuple[int | str, str]:
+        place = Place(self.file, f"image at position {position}")
+        mapping(record, "image", place)
+        image_id = identifier(field_of(record, "id", place), "id", place)
+        place = Place(self.file, f"image {image_id}")
+        # The official ATRW files write `filename`.
+        key = "filename" if "filename" in record and "file_name" not in record else "file_name"
+        return image_id, image_path(self.folder, field_of(record, key, place), place)
 
 
-def load_coco_file(
-    file: Path,
-    image_folder: str,
-    image_extras: Mapping[str, str] | None = None,
-    labelled_flag: str | None = None,
-) -> CocoFile:
-    """Load a COCO-style file.
-
-    Args:
-        file: the JSON file.
-        image_folder: folder of the images, relative to the dataset's root.
-        image_extras: name -> key of numbers to take from every image record (NaN where absent).
-
-        labelled_flag: image field by which images that were never labelled are left out.
+def load_coco_file(file: Path, image_folder: str, options: CocoOptions | None = None) -> CocoFile:
+    """Load a COCO-style file whole.
 
     Raises:
         DatasetError: not a COCO-style file, a malformed image or category, or a repeated id.
     """
     data = load_json(file)
     place = Place(file)
-    image_folder = tidy_folder(image_folder)
     if isinstance(data, list):
         place.fail(
             "found a list, expected an object with 'images' and 'annotations'",
             "this looks like a results file or another format; check the card's adapter",
         )
     mapping(data, "the file", place)
-    records = listing(field_of(data, "images", place), "images", place)
-    images: dict[int | str, CocoImage] = {}
-    for position, record in enumerate(records):
-        image = _image(record, position, file, image_folder, image_extras or {})
-        if labelled_flag and not record.get(labelled_flag, True):
-            continue
-        if images.setdefault(image.image_id, image) != image:
-            Place(file, f"image {image.image_id}").fail(
-                f"its id appears twice, for {images[image.image_id].path} and {image.path}",
-                "give every image its own id",
-            )
-    check_unique(list(images), "image", file)
-    annotations = listing(field_of(data, "annotations", place), "annotations", place)
-    categories = read_categories(data.get("categories"), file)
-    return CocoFile(file, images, categories, annotations)
+    coco = CocoFile(file, tidy_folder(image_folder), options or CocoOptions())
+    coco.add_images(listing(field_of(data, "images", place), "images", place))
+    check_unique(list(coco.images), "image", file)
+    coco.annotations = listing(field_of(data, "annotations", place), "annotations", place)
+    coco.categories = read_categories(data.get("categories"), file)
+    return coco
 
 
 def check_keypoint_names(coco: CocoFile, schema: KeypointSchema) -> None:
@@ -147,31 +170,17 @@ def plain_image_path(folder: str, record: Mapping[str, Any]) -> str | None:
     return f"{folder}/{name}" if folder else name
 
 
-def _image(
-    record: Any, position: int, file: Path, folder: str, extras: Mapping[str, str]
-) -> CocoImage:
-    place = Place(file, f"image at position {position}")
-    mapping(record, "image", place)
-    image_id = identifier(field_of(record, "id", place), "id", place)
-    place = Place(file, f"image {image_id}")
-    # The official ATRW files write `filename`.
-    key = "filename" if "filename" in record and "file_name" not in record else "file_name"
-    path = plain_image_path(folder, record)
-    if path is None:
-        path = image_path(folder, field_of(record, key, place), place)
-    numbers = {
-        name: float("nan") if record.get(key) is None else number(record[key], key, place)
-        for name, key in extras.items()
-    }
-    return CocoImage(image_id, path, _size(record, place), numbers)
+def is_plain_id(value: Any) -> bool:
+    """Return whether `identifier` would return this value unchanged."""
+    if type(value) is int:
+        return -_INT64 <= value < _INT64
+    return type(value) is str and bool(value) and "\0" not in value
 
 
-def _size(record: Mapping[str, Any], place: Place) -> tuple[int, int] | None:
-    height, width = record.get("height"), record.get("width")
-    if not height or not width:
-        return None
+def _size(record: Mapping[str, Any], place: Place) -> tuple[int, int]:
+    height, width = record["height"], record["width"]
     size = whole(height, "height", place), whole(width, "width", place)
-    if min(size) <= 0 or max(size) > LONGEST_SIDE:
+    if min(size) <= 0 or max(size) > _LONGEST_SIDE:
         place.fail(f"found height {show(height)} and width {show(width)}, expected positive sizes")
     return size
 

@@ -7,6 +7,7 @@ copies of many others, and exports of labelling tools, in all of which fields ma
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import numpy as np
 
 from posekit.adapters.base import EmptyImage, Instance
 from posekit.adapters.blocks import InstanceBlock, NotInBlocks
-from posekit.adapters.coco_blocks import BlockPlan, read_file_in_blocks
+from posekit.adapters.coco_blocks import block_of
 from posekit.adapters.coco_file import (
     CocoFile,
     check_keypoint_names,
+    is_plain_id,
     load_coco_file,
     read_categories,
     tidy_folder,
@@ -36,9 +38,10 @@ from posekit.adapters.fields import (
     show,
     whole,
 )
+from posekit.adapters.json_pieces import JsonMembers
 from posekit.config.base import validate
 from posekit.config.cards import SplitCard
-from posekit.errors import ConfigError, DatasetError
+from posekit.errors import ConfigError
 from posekit.schema import KeypointSchema
 
 
@@ -76,107 +79,97 @@ def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Insta
 
 def read_blocks(
     root: Path, split: SplitCard, schema: KeypointSchema
-) -> Iterator[InstanceBlock | EmptyImage]:
-    """Stream what `read` streams, as blocks, several times faster and in bounded memory.
+) -> Iterator[InstanceBlock | Instance | EmptyImage]:
+    """Stream what `read` streams, several times faster and in bounded memory.
+
+    The file is read piece by piece. A piece of plainly regular annotations becomes a block; any
+    other is read record by record, as in `read`. Memory: the images, the ids and a piece.
 
     Raises:
-        NotInBlocks: a folder of files, an option beyond those of a `BlockPlan`, or a file that is
-            not plainly regular: what it needs, or what is wrong with it, is for `read` to say.
-        ConfigError: an unknown option in the card.
+        NotInBlocks: a folder of files, or a file that only `read` can judge, because that takes
+            all of its annotations: ids that are odd or repeated, an unknown category, or text
+            that does not fall apart into records.
+        DatasetError, ConfigError: as `read`.
     """
     options = validate(CocoOptions, split.options, f"split '{split.name}', options")
-    plan = _block_plan(options, split, schema)
     file = Path(root) / split.annotations
-    if plan is None or not file.is_file():
+    if not file.is_file():
         raise NotInBlocks
-    is_own_order = not options.trust_order and options.parts == [Part()]
-
-    def check_categories(value: Any) -> set[int] | None:
-        try:
-            categories = read_categories(value, file)
-            if is_own_order:
-                check_keypoint_names(CocoFile(file, {}, categories, []), schema)
-        except DatasetError:
-            raise NotInBlocks from None
-        return set(categories) if categories else None
-
-    yield from read_file_in_blocks(file, plan, check_categories)
-
-
-def _block_plan(options: CocoOptions, split: SplitCard, schema: KeypointSchema) -> BlockPlan | None:
-    """Return the plan of a split, or None if its options are for the reader of single records."""
-    part, crop = options.parts[0], options.crop
-    if len(options.parts) > 1 or part.first_of is not None or part.valid:
-        return None
-    if options.head_box is not None:
-        return None
-    if options.categories or (crop is not None and not crop.whole_image):
-        return None
-    return BlockPlan(
-        num_keypoints=len(schema),
-        image_folder=tidy_folder(split.images),
-        keypoints=tuple(part.keypoints),
-        box=part.box,
-        has_area=part.box == "bbox",
-        visibility=options.visibility,
-        one_based=frozenset(options.one_based),
-        is_whole_image=crop is not None,
-        extras=options.extras,
-        image_extras=options.image_extras,
-        labelled_flag=options.labelled_flag,
-        renumber=options.renumber,
-        counts_keypoints="keypoints" in part.keypoints,
-    )
+    coco = CocoFile(file, tidy_folder(split.images), options)
+    with file.open("rb") as stream:
+        yield from _PieceReader(coco, schema).items(JsonMembers(stream))
 
 
 def _read_file(
     file: Path, split: SplitCard, options: CocoOptions, schema: KeypointSchema, count: int
 ) -> Iterator[Instance | EmptyImage]:
-    coco = load_coco_file(file, split.images, options.image_extras, options.labelled_flag)
-    if options.categories:
-        coco = _keep_categories(coco, options)
-    if not options.trust_order and options.parts == [Part()]:
-        check_keypoint_names(coco, schema)
-    yield from _Reader(coco, options, schema, count).instances()
+    coco = load_coco_file(file, split.images, options)
+    reader = _RecordReader(coco, schema, count)
+    reader.use_categories(coco.categories)
+    reader.has_counts = any(
+        isinstance(record, dict) and "num_keypoints" in record for record in coco.annotations
+    )
+    reader.is_numbered = reader.number_ids()
+    yield from reader.instances(coco.annotations)
+    yield from reader.empty_images()
 
 
-class _Reader:
-    """Turns the records of one file into instances."""
+class _RecordReader:
+    """Turns annotation records of one file into instances, one by one.
 
-    def __init__(self, coco: CocoFile, options: CocoOptions, schema: KeypointSchema, count: int):
-        self.coco, self.options, self.schema, self.count = coco, options, schema, count
-        self.has_num_keypoints = any(
-            isinstance(record, dict) and "num_keypoints" in record for record in coco.annotations
-        )
-        self.renumber = options.renumber or self._number_ids()
-        posed = {i for i, record in coco.categories.items() if record.get("keypoints")}
-        self.unposed = set(coco.categories) - posed if posed else set()
+    Attributes:
+        count: instances so far.
+        position: annotation records so far.
+        used: ids of the images that have instances.
+        has_counts: whether the file has the field `num_keypoints`.
+        is_numbered: whether instances are numbered instead of taking the annotations' ids.
+    """
 
-    def instances(self) -> Iterator[Instance | EmptyImage]:
-        """Yield instances, dropping the records as they are done, then the empty images."""
-        count = self.count
-        empty = dict(self.coco.images)
-        records = self.coco.annotations
-        for position, record in enumerate(records):
-            records[position] = None
-            place = self._place(record, position)
+    def __init__(self, coco: CocoFile, schema: KeypointSchema, count: int = 0):
+        self.coco, self.options, self.schema, self.count = coco, coco.options, schema, count
+        self.position = 0
+        self.used: set[int | str] = set()
+        self.has_counts: bool | None = None
+        self.is_numbered = self.options.renumber or len(self.options.parts) > 1
+        self._unposed: set[int] = set()
+
+    def use_categories(self, categories: dict[int, Mapping[str, Any]]) -> None:
+        """Keep the categories that the options name, and check their keypoint names."""
+        if self.options.categories:
+            categories = _wanted(categories, self.options, self.coco.file)
+        self.coco.categories = categories
+        if not self.options.trust_order and self.options.parts == [Part()]:
+            check_keypoint_names(self.coco, self.schema)
+        posed = {i for i, record in categories.items() if record.get("keypoints")}
+        self._unposed = set(categories) - posed if posed else set()
+
+    def instances(self, records: list[Any]) -> Iterator[Instance]:
+        """Yield the instances of the next records, dropping each record when it is done."""
+        for i, record in enumerate(records):
+            records[i] = None
+            place = self._place(record, self.position)
+            self.position += 1
             category_id = self._category(record, place)
             if self.options.categories and category_id not in self.coco.categories:
                 continue
-            if category_id in self.unposed and "keypoints" not in record:
+            if category_id in self._unposed and "keypoints" not in record:
                 continue
             for part in self.options.parts:
                 if part.valid and not field_of(record, part.valid, place):
                     continue
-                count += 1
-                instance = self._instance(record, part, category_id, count, place)
-                empty.pop(instance.image_id, None)
+                self.count += 1
+                instance = self._instance(record, part, category_id, place)
+                self.used.add(instance.image_id)
                 yield instance
-        for image in empty.values():
-            yield EmptyImage(image.path, image.image_id, image.size, dict(image.extras))
+
+    def empty_images(self) -> Iterator[EmptyImage]:
+        """Yield the images without instances."""
+        for image_id, image in self.coco.images.items():
+            if image_id not in self.used:
+                yield EmptyImage(image.image, image_id, image.image_size, dict(image.extras))
 
     def _instance(
-        self, record: Mapping[str, Any], part: Part, category_id: int, count: int, place: Place
+        self, record: Mapping[str, Any], part: Part, category_id: int, place: Place
     ) -> Instance:
         image_id = identifier(field_of(record, "image_id", place), "image_id", place)
         image = self.coco.images.get(image_id)
@@ -190,19 +183,19 @@ class _Reader:
         box = box_xywh(record.get(part.box), place, part.box)
         if box is not None and "box" in self.options.one_based:
             box[:2] -= 1
-        center, size = self._crop(record, image.size, place)
+        center, size = self._crop(record, image.image_size, place)
         area = record.get("area") if part.box == "bbox" else None
         return Instance(
-            image=image.path,
+            image=image.image,
             image_id=image.image_id,
-            instance_id=count if self.renumber else record["id"],
+            instance_id=self.count if self.is_numbered else record["id"],
             keypoints=points,
             visibility=visibility,
             box_xywh=box,
             area=None if area is None else _area(area, place),
             category_id=category_id,
             is_crowd=_is_crowd(record, place),
-            image_size=image.size,
+            image_size=image.image_size,
             crop_center=center,
             crop_size=size,
             extras=self._extras(record, part, image.extras, place),
@@ -257,7 +250,7 @@ class _Reader:
     ) -> dict[str, float]:
         """Return the annotation's numbers, and the image's where the annotation has none."""
         wanted = dict(self.options.extras)
-        if self.has_num_keypoints and "keypoints" in part.keypoints:
+        if self.has_counts and "keypoints" in part.keypoints:
             wanted["num_keypoints"] = "num_keypoints"
         extras = dict(of_image)
         for name, key in wanted.items():
@@ -290,9 +283,9 @@ class _Reader:
             self.coco.file, f"annotation {shown}" if known else f"annotation at position {position}"
         )
 
-    def _number_ids(self) -> bool:
-        """Check the annotation ids and tell whether instances must be numbered instead."""
-        if self.options.renumber or len(self.options.parts) > 1:
+    def number_ids(self) -> bool:
+        """Check all annotation ids; return whether instances must be numbered instead."""
+        if self.is_numbered:
             return True
         ids = []
         without = 0
@@ -313,19 +306,147 @@ class _Reader:
         return not ids
 
 
-def _keep_categories(coco: CocoFile, options: CocoOptions) -> CocoFile:
+class _PieceReader(_RecordReader):
+    """Reads a file piece by piece, each as a block if it can be, else record by record."""
+
+    def __init__(self, coco: CocoFile, schema: KeypointSchema):
+        super().__init__(coco, schema)
+        self._ids: list[np.ndarray | list[int | str]] = []
+        self._id_kind: type | None = None
+        self._seen_categories: set[int] = set()
+        self._has_categories = False
+
+    def items(self, members: JsonMembers) -> Iterator[InstanceBlock | Instance | EmptyImage]:
+        """Yield the file's instances and empty images."""
+        has_images, late = False, None
+        has_annotations = False
+        for key in members:
+            if key == "images":
+                first = 0
+                for records, _ in members.pieces():
+                    self.coco.add_images(records, first)
+                    first += len(records)
+                check_unique(list(self.coco.images), "image", self.coco.file)
+                has_images = True
+            elif key == "categories":
+                self._take_categories(members.value())
+            elif key == "annotations":
+                has_annotations = True
+                if has_images:
+                    yield from self._annotations(members)
+                else:  # they name images, so their turn comes after those
+                    late = members.position
+                    members.skip()
+            else:
+                members.skip()
+        if not (has_images and has_annotations):
+            raise NotInBlocks
+        if late is not None:
+            members.position = late
+            yield from self._annotations(members)
+        self._take_categories(None)
+        listed = self.coco.categories
+        if listed and not self._seen_categories <= set(listed):
+            raise NotInBlocks
+        if self._has_repeated_ids():
+            raise NotInBlocks
+        yield from self.empty_images()
+
+    def _annotations(self, members: JsonMembers) -> Iterator[InstanceBlock | Instance]:
+        for records, text in members.pieces():
+            has_counts = any("num_keypoints" in record for record in records)
+            if self.has_counts is None:
+                self.has_counts = has_counts
+            if has_counts and not self.has_counts:
+                raise NotInBlocks  # what went out before lacks that extra
+            ids = self._own_ids(records)
+            try:
+                block = block_of(
+                    records,
+                    self.coco.images,
+                    self.options,
+                    len(self.schema),
+                    np.arange(self.count + 1, self.count + 1 + len(records))
+                    if ids is None
+                    else ids,
+                    has_counts=self.has_counts,
+                    # Only texts with such a word need to be looked through for truth values.
+                    is_strict=b"true" in text or b"false" in text,
+                )
+            except NotInBlocks:
+                self._find_categories()
+                yield from self.instances(records)
+                continue
+            self.count += len(block)
+            self.position += len(block)
+            self.used.update([image.image_id for image in block.images])
+            self._seen_categories.update(np.unique(block.category_id).tolist())
+            yield block
+
+    def _own_ids(self, records: list[dict[str, Any]]) -> np.ndarray | list[int | str] | None:
+        """Return the records' ids, or None if instances are numbered."""
+        if self.options.renumber or len(self.options.parts) > 1:
+            return None
+        ids: list[Any] = [record.get("id") for record in records]
+        kinds = {type(entry) for entry in ids}
+        if len(kinds) != 1 or self._id_kind not in {None, *kinds}:
+            raise NotInBlocks
+        self._id_kind = kinds.pop()
+        self.is_numbered = self._id_kind is type(None)
+        if self.is_numbered:
+            return None
+        found: np.ndarray | list[int | str] = ids
+        if self._id_kind is int:
+            try:
+                found = np.array(ids, dtype=np.int64)
+            except OverflowError:
+                raise NotInBlocks from None
+        elif not all(map(is_plain_id, ids)):
+            raise NotInBlocks
+        self._ids.append(found)
+        return found
+
+    def _has_repeated_ids(self) -> bool:
+        if self._id_kind is int:
+            ids = np.concatenate(self._ids)
+            return len(np.unique(ids)) < len(ids)
+        texts = list(chain.from_iterable(self._ids))
+        return len(set(texts)) < len(texts)
+
+    def _take_categories(self, value: Any) -> None:
+        if not self._has_categories:
+            self.use_categories(read_categories(value, self.coco.file))
+            self._has_categories = True
+
+    def _find_categories(self) -> None:
+        """Look ahead for the categories, which COCO's files have at the end."""
+        if self._has_categories:
+            return
+        with self.coco.file.open("rb") as stream:
+            members = JsonMembers(stream)
+            for key in members:
+                if key == "categories":
+                    self._take_categories(members.value())
+                    return
+                members.skip()
+        self._take_categories(None)
+
+
+def _wanted(
+    categories: dict[int, Mapping[str, Any]], options: CocoOptions, file: Path
+) -> dict[int, Mapping[str, Any]]:
     wanted = set(options.categories)
     kept = {
         category_id: record
-        for category_id, record in coco.categories.items()
+        for category_id, record in categories.items()
         if category_id in wanted or str(record.get("name")) in wanted
     }
     if not kept:
-        names = ", ".join(str(r.get("name", i)) for i, r in coco.categories.items()) or "none"
+        names = ", ".join(str(r.get("name", i)) for i, r in categories.items()) or "none"
         raise ConfigError(
-            f"option 'categories' asks for {sorted(map(str, wanted))}; {coco.file} has {names}"
+            f"option 'categories' asks for {sorted(map(str, wanted))}; {file} has {names}"
         )
-    return CocoFile(coco.file, coco.images, kept, coco.annotations)
+    return kept
 
 
 def _head_size(record: Mapping[str, Any], head: HeadBox, place: Place) -> float:

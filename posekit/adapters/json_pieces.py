@@ -26,8 +26,8 @@ class JsonMembers:
     """Walks the members of the one object in a JSON file.
 
     Iterating gives the keys in file order. Before going on, the caller takes the member's value
-    by `value`, or, for a list of objects, by `pieces`, exhausted. Memory: a piece (its text and
-    its objects), or the value.
+    by `value` or `skip`, or, for a list of objects, by `pieces`, exhausted. Memory: a piece (its
+    text and its objects), or the value.
 
     Args:
         stream: the file, opened for reading bytes.
@@ -95,6 +95,16 @@ class JsonMembers:
             if not all(type(record) is dict for record in records):
                 raise NotInBlocks
             yield records, text
+
+    def skip(self) -> None:
+        """Go past the value that stands here, however long it is."""
+        start = self.position
+        try:
+            for _ in self.pieces():
+                pass
+        except NotInBlocks:
+            self.position = start
+            self.value()
 
     def _one_piece(self) -> tuple[list[Any], bytes, bool]:
         size = self._piece

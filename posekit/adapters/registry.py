@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from posekit.adapters.base import Adapter, EmptyImage, Instance
-from posekit.adapters.blocks import BlockAdapter, InstanceBlock
+from posekit.adapters.blocks import BlockAdapter
 from posekit.adapters.files import require_folder
-from posekit.adapters.subset import select, select_blocks, split_subset
+from posekit.adapters.subset import select, split_subset
 from posekit.config.cards import DatasetCard, SplitCard
 from posekit.errors import ConfigError, PosekitError, nearest
 from posekit.schema import KeypointSchema
@@ -72,18 +72,7 @@ def get_block_adapter(card: DatasetCard) -> BlockAdapter | None:
         return None
     module = importlib.import_module(BUILT_IN[card.adapter].partition(":")[0])
     read_blocks: BlockAdapter | None = getattr(module, "read_blocks", None)
-    if read_blocks is None:
-        return None
-
-    def read(
-        root: Path, split: SplitCard, schema: KeypointSchema
-    ) -> Iterator[InstanceBlock | EmptyImage]:
-        root = require_folder(Path(root))
-        rest, subset = split_subset(split)
-        blocks = read_blocks(root, rest, schema)
-        return select_blocks(blocks, subset, root, split) if subset else blocks
-
-    return read
+    return read_blocks and _with_subset(read_blocks)
 
 
 def known_adapters() -> list[str]:
@@ -149,14 +138,12 @@ def _function(module: Any, name: str, card: DatasetCard) -> Adapter:
     return function
 
 
-def _with_subset(adapter: Adapter) -> Adapter:
-    def read(
-        root: Path, split: SplitCard, schema: KeypointSchema
-    ) -> Iterator[Instance | EmptyImage]:
+def _with_subset(adapter: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Any]:
         root = require_folder(Path(root))
         rest, subset = split_subset(split)
-        instances = adapter(root, rest, schema)
-        return select(instances, subset, root, split) if subset else instances
+        items = adapter(root, rest, schema)
+        return select(items, subset, root, split) if subset else items
 
     return read
 

@@ -10,9 +10,8 @@ import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, TypeVar
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from posekit.adapters.base import EmptyImage, Instance
@@ -24,6 +23,7 @@ from posekit.errors import DatasetError
 
 _SHOWN = 5
 _LAST_NUMBER = re.compile(r"[-_. ]*[0-9]+$")
+_Item = TypeVar("_Item", InstanceBlock | Instance | EmptyImage, Instance | EmptyImage)
 _Names = list[str]
 _Key = list[tuple[int, str]]
 
@@ -96,34 +96,20 @@ def split_subset(split: SplitCard) -> tuple[SplitCard, Subset | None]:
     return split.model_copy(update={"options": rest}), subset
 
 
-def select(
-    instances: Iterator[Instance | EmptyImage], subset: Subset, root: Path, split: SplitCard
-) -> Iterator[Instance | EmptyImage]:
-    """Keep the instances of the subset's images.
+def select(items: Iterator[_Item], subset: Subset, root: Path, split: SplitCard) -> Iterator[_Item]:
+    """Keep the instances of the subset's images, single or in blocks.
 
     Raises:
         DatasetError: the list names images without any annotation; known after the last instance.
     """
     rule = _Rule(subset, root, split)
-    for instance in instances:
-        if rule.keeps(instance.image):
-            yield instance
-    rule.check()
-
-
-def select_blocks(
-    blocks: Iterator[InstanceBlock | EmptyImage], subset: Subset, root: Path, split: SplitCard
-) -> Iterator[InstanceBlock | EmptyImage]:
-    """Keep the instances of the subset's images; as `select`, for blocks."""
-    rule = _Rule(subset, root, split)
-    for item in blocks:
-        if isinstance(item, EmptyImage):
-            if rule.keeps(item.image):
-                yield item
-            continue
-        rows = dict.fromkeys(item.image.tolist())
-        kept = [row for row in rows if rule.keeps(item.table.paths[row])]
-        yield item.keep(np.isin(item.image, kept))
+    for item in items:
+        if isinstance(item, InstanceBlock):
+            paths = [image.image for image in item.images]
+            kept = {path for path in dict.fromkeys(paths) if rule.keeps(path)}
+            yield item.keep([i for i, path in enumerate(paths) if path in kept])
+        elif rule.keeps(item.image):
+            yield item
     rule.check()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from posekit.adapters.base import EmptyImage, Instance
-from posekit.adapters.blocks import ImageTable, InstanceBlock
+from posekit.adapters.blocks import InstanceBlock
 from posekit.config.cards import BoxCard
 from posekit.data.boxes import crop_boxes, keypoint_boxes
 from posekit.data.columns import InstanceColumns
@@ -141,34 +141,28 @@ class _Writer:
             for name, (dtype, shape) in shapes.items()
         }
         self._extras: dict[str, ColumnFile] | None = None
-        self._instance_ids: list[np.ndarray | list[int | str] | list[str]] = []
+        self._instance_ids: list[np.ndarray | list[int | str]] = []
         self._count = 0
         self._images: dict[str, int] = {}
         self._image_ids: list[int | str] = []
         self._image_sizes: list[tuple[int, int]] = []
         self._empty: dict[int, dict[str, float]] = {}
-        self._table: ImageTable | None = None
-        self._rows = np.zeros(0, dtype=np.int64)
 
     def write(self, items: Iterator[Instance | EmptyImage | InstanceBlock]) -> None:
         chunk: list[Instance] = []
         for item in items:
+            # Images are numbered in the order in which they come, so what waits goes first.
+            if chunk and (len(chunk) == CHUNK or not isinstance(item, Instance)):
+                self._append(self._block(chunk))
+                chunk = []
             if isinstance(item, Instance):
                 chunk.append(item)
-                if len(chunk) == CHUNK:
-                    self._write_chunk(chunk)
-                    chunk = []
-                continue
-            # Images are numbered in the order in which they come.
-            if chunk:
-                self._write_chunk(chunk)
-                chunk = []
-            if isinstance(item, InstanceBlock):
-                self._write_block(item)
+            elif isinstance(item, InstanceBlock):
+                self._append(item)
             else:
                 self._empty[self._image_index(item)] = item.extras
         if chunk:
-            self._write_chunk(chunk)
+            self._append(self._block(chunk))
 
     def finish(self) -> dict[str, Any]:
         if not self._count:
@@ -195,84 +189,59 @@ class _Writer:
         for column in (*self._files.values(), *(self._extras or {}).values()):
             column.abandon()
 
-    def _write_chunk(self, chunk: list[Instance]) -> None:
+    def _block(self, chunk: list[Instance]) -> InstanceBlock:
         keypoints, visibility = self._poses(chunk)
-        has_box = np.array([one.box_xywh is not None for one in chunk])
-        boxes = np.full((len(chunk), 4), np.nan)
-        boxes[has_box] = _rows([one.box_xywh for one in chunk if one.box_xywh is not None], 4)
-        columns = {
-            "area": np.array([np.nan if one.area is None else one.area for one in chunk], float),
-            "category_id": np.array([one.category_id for one in chunk]),
-            "is_crowd": np.array([one.is_crowd for one in chunk]),
-            "image_index": np.array([self._image_index(one) for one in chunk]),
-            "crop_center": _optional([one.crop_center for one in chunk], 2),
-            "crop_size": _optional([one.crop_size for one in chunk], 2),
-        }
-        extras = self._extras_of(chunk)
-        ids = [one.instance_id for one in chunk]
-        self._append(keypoints, visibility, boxes, has_box, columns, extras, ids)
+        return InstanceBlock(
+            images=chunk,
+            instance_id=[one.instance_id for one in chunk],
+            keypoints=keypoints,
+            visibility=visibility,
+            box_xywh=_optional([one.box_xywh for one in chunk], 4),
+            area=np.array([np.nan if one.area is None else one.area for one in chunk], float),
+            category_id=np.array([one.category_id for one in chunk]),
+            is_crowd=np.array([one.is_crowd for one in chunk]),
+            crop_center=_optional([one.crop_center for one in chunk], 2),
+            crop_size=_optional([one.crop_size for one in chunk], 2),
+            extras=self._extras_of(chunk),
+        )
 
-    def _write_block(self, block: InstanceBlock) -> None:
+    def _append(self, block: InstanceBlock) -> None:
         if not len(block):
             return
-        if block.table is not self._table:
-            self._table, self._rows = block.table, np.zeros(0, dtype=np.int64)
-        new = len(block.table.ids) - len(self._rows)
-        self._rows = np.concatenate([self._rows, np.full(new, -1)])
-        fresh = block.image[self._rows[block.image] < 0]
-        for row in dict.fromkeys(fresh.tolist()):
-            self._rows[row] = self._image_index(block.table.empty_image(row))
+        boxes, has_box = block.box_xywh, ~np.isnan(block.box_xywh).any(axis=1)
+        if not has_box.all():
+            derived = ~has_box
+            boxes = boxes.copy()
+            boxes[derived] = keypoint_boxes(block.keypoints[derived], block.visibility[derived] > 0)
+        # Most instances stand in an image that is known by now; a look-up is quicker than a call.
+        known = self._images
+        image_index = [
+            known[one.image] if one.image in known else self._image_index(one)
+            for one in block.images
+        ]
         columns = {
+            "keypoints": block.keypoints,
+            "visibility": block.visibility,
+            "box_xywh": boxes,
+            "has_box": has_box,
             "area": block.area,
             "category_id": block.category_id,
             "is_crowd": block.is_crowd,
-            "image_index": self._rows[block.image],
+            "image_index": np.array(image_index),
             "crop_center": block.crop_center,
             "crop_size": block.crop_size,
-        }
-        has_box = ~np.isnan(block.box_xywh).any(axis=1)
-        self._append(
-            block.keypoints,
-            block.visibility,
-            block.box_xywh,
-            has_box,
-            columns,
-            block.extras,
-            block.instance_id,
-        )
-
-    def _append(
-        self,
-        keypoints: np.ndarray,
-        visibility: np.ndarray,
-        boxes: np.ndarray,
-        has_box: np.ndarray,
-        columns: dict[str, np.ndarray],
-        extras: dict[str, np.ndarray],
-        ids: np.ndarray | list[int | str] | list[str],
-    ) -> None:
-        if not has_box.all():
-            extents = keypoint_boxes(keypoints[~has_box], visibility[~has_box] > 0)
-            boxes = boxes.copy()
-            boxes[~has_box] = extents
-        columns = {
-            "keypoints": keypoints,
-            "visibility": visibility,
-            "box_xywh": boxes,
-            "has_box": has_box,
-            **columns,
         }
         for name, values in columns.items():
             self._files[name].append(values)
         if self._extras is None:
             self._extras = {
                 name: ColumnFile(self._folder / f"extra-{name}.npy", np.float64)
-                for name in sorted(extras)
+                for name in sorted(block.extras)
             }
         for name, column in self._extras.items():
-            column.append(extras[name])
-        self._instance_ids.append(ids)
-        self._count += len(ids)
+            column.append(block.extras[name])
+        self._instance_ids.append(block.instance_id)
+        self._count += len(block)
 
     def _poses(self, chunk: list[Instance]) -> tuple[np.ndarray, np.ndarray]:
         count = self._num_keypoints
@@ -360,13 +329,10 @@ def _write_skip_reasons(folder: Path, box: BoxCard) -> dict[str, int]:
     return {SKIP_REASONS[i]: int(counts[i]) for i in range(1, len(counts)) if counts[i]}
 
 
-def _rows(values: list[Any], width: int) -> np.ndarray:
-    return np.array(values, dtype=np.float64).reshape(-1, width)
-
-
 def _optional(values: list[Any], width: int) -> np.ndarray:
     missing = (np.nan,) * width
-    return _rows([missing if value is None else value for value in values], width)
+    rows = [missing if value is None else value for value in values]
+    return np.array(rows, dtype=np.float64).reshape(-1, width)
 
 
 def _ids(values: list[int | str]) -> np.ndarray:
@@ -375,7 +341,7 @@ def _ids(values: list[int | str]) -> np.ndarray:
     return np.array(values, dtype=np.int64)
 
 
-def _joined_ids(parts: list[np.ndarray | list[int | str] | list[str]]) -> np.ndarray:
+def _joined_ids(parts: list[np.ndarray | list[int | str]]) -> np.ndarray:
     if all(isinstance(part, np.ndarray) for part in parts):
         return np.concatenate(parts)
     return _ids([entry for part in parts for entry in part])

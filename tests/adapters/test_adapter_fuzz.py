@@ -155,6 +155,8 @@ def reads_or_says(adapter, split, root):
             assert message is None, f"read in blocks in spite of: {message}"
         except NotInBlocks:
             pass
+        except DatasetError:
+            assert message is not None, "refused in blocks alone"
     if message is None:
         return True
     assert str(root) in message

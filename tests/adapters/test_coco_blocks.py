@@ -1,4 +1,4 @@
-"""The quick way through COCO-style files gives what the reader of single records gives."""
+"""COCO-style files read in blocks hold what they hold when read record by record."""
 
 import dataclasses
 import json
@@ -10,8 +10,8 @@ from format_writers import NAMES, SCHEMA, TRUTH, coco_data, triples
 from test_adapter_fuzz import mutate_tree
 from test_adapters_golden import AS_COCO, SETS
 
-from posekit.adapters import EmptyImage, get_adapter
-from posekit.adapters.blocks import NotInBlocks
+from posekit.adapters import Instance, get_adapter
+from posekit.adapters.blocks import InstanceBlock, NotInBlocks
 from posekit.adapters.coco_json import read, read_blocks
 from posekit.adapters.registry import get_block_adapter
 from posekit.config.cards import SplitCard, load_dataset_card
@@ -21,10 +21,10 @@ from posekit.errors import DatasetError
 
 def expanded(items):
     for item in items:
-        if isinstance(item, EmptyImage):
-            yield item
-        else:
+        if isinstance(item, InstanceBlock):
             yield from item.instances()
+        else:
+            yield item
 
 
 def assert_same(ours, theirs):
@@ -141,16 +141,30 @@ def test_regular_files_read_alike_both_ways(name, both):
     ],
     ids=str,
 )
-def test_whatever_is_odd_is_left_to_the_reader_of_single_records(fault, tmp_path):
+def test_what_is_odd_is_read_or_refused_as_it_is_record_by_record(fault, tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(changed(**fault)))
     split = SplitCard(name="all", annotations="a.json")
-    with pytest.raises(NotInBlocks):
-        list(read_blocks(tmp_path, split, SCHEMA))
+
+    def outcome(reader):
+        try:
+            return list(expanded(reader(tmp_path, split, SCHEMA)))
+        except NotInBlocks:
+            return "needs the whole file"
+        except DatasetError as error:
+            return str(error)
+
+    expected, found = outcome(read), outcome(read_blocks)
+    if found == "needs the whole file":
+        assert fault.keys() <= {"id", "category_id"}
+    elif isinstance(expected, str):
+        assert found == expected
+    else:
+        assert_same(found, expected)
 
 
 def test_mutated_files_read_alike_or_are_refused_by_both(tmp_path):
     split = SplitCard(name="all", annotations="a.json", images="img")
-    regular = 0
+    regular = refused = 0
     for seed in range(300):
         tree = mutate_tree(coco_data(), random.Random(seed))  # noqa: S311
         (tmp_path / "a.json").write_text(json.dumps(tree))
@@ -158,9 +172,15 @@ def test_mutated_files_read_alike_or_are_refused_by_both(tmp_path):
             found = list(expanded(read_blocks(tmp_path, split, SCHEMA)))
         except NotInBlocks:
             continue
+        except DatasetError:
+            with pytest.raises(DatasetError):
+                list(read(tmp_path, split, SCHEMA))
+            refused += 1
+            continue
         assert_same(found, list(read(tmp_path, split, SCHEMA)))
         regular += 1
-    assert 30 < regular < 300
+    assert regular > 30
+    assert refused > 30
 
 
 def many(count):
@@ -179,9 +199,13 @@ def card_for(tmp_path, **split):
     return card_of("coco_json", SplitCard(annotations="a.json", images="img", **split))
 
 
+def refuse(*_, **__):
+    pytest.fail("read record by record")
+
+
 def test_the_index_of_a_regular_file_never_asks_for_single_records(tmp_path, monkeypatch):
     (tmp_path / "a.json").write_text(json.dumps(many(2000)))
-    monkeypatch.setattr("posekit.adapters.coco_json._Reader", None)
+    monkeypatch.setattr("posekit.adapters.coco_json._RecordReader.instances", refuse)
     index = build_index(card_for(tmp_path), tmp_path, "all", tmp_path / "cache")
     assert index.columns.area.tolist() == list(range(2000))
     assert index.columns.image_path[index.columns.image_index[:3]].tolist() == [
@@ -192,17 +216,67 @@ def test_the_index_of_a_regular_file_never_asks_for_single_records(tmp_path, mon
     assert index.columns.image_path[-1] == b"img/c.jpg"
 
 
-def test_an_odd_record_late_in_the_file_leaves_nothing_of_the_quick_way(tmp_path):
+def nested(values):
+    return [values[i : i + 3] for i in range(0, len(values), 3)]
+
+
+@pytest.mark.parametrize("categories", ["last", "first", "none"])
+def test_only_the_piece_with_an_odd_record_is_read_record_by_record(tmp_path, categories):
     data = many(2000)
-    data["annotations"][1999]["keypoints"] = [
-        data["annotations"][0]["keypoints"][i : i + 3] for i in range(0, 12, 3)
-    ]
+    data["annotations"][1200]["keypoints"] = nested(data["annotations"][0]["keypoints"])
+    named = {"categories": data.pop("categories")}
+    data = {"last": {**data, **named}, "first": {**named, **data}, "none": data}[categories]
     (tmp_path / "a.json").write_text(json.dumps(data))
+    split = SplitCard(name="all", annotations="a.json", images="img")
+    items = list(read_blocks(tmp_path, split, SCHEMA))
+    single = [item.instance_id for item in items if isinstance(item, Instance)]
+    assert 1200 in single
+    assert len(single) < 1900
+    assert_same(list(expanded(items)), list(read(tmp_path, split, SCHEMA)))
+
+
+@pytest.mark.parametrize(
+    ("options", "changes"),
+    [
+        ({"crop": {"side": 100}}, {"center": [3, 4], "scale": 1.5}),
+        ({"head_box": {"field": "head"}}, {"head": [1, 2, 3, 4]}),
+        ({"categories": ["thing"]}, {}),
+        ({"parts": [{"valid": "good"}, {"valid": "bad"}]}, {"good": True, "bad": 1}),
+    ],
+)
+def test_options_that_only_single_records_know_are_read_in_pieces_too(tmp_path, options, changes):
+    data = many(700)
+    for record in data["annotations"]:
+        record.update(changes)
+    data["categories"] = [{"id": 1, "name": "thing", "keypoints": []}]
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    split = SplitCard(name="all", annotations="a.json", images="img", options=options)
+    expected = list(read(tmp_path, split, SCHEMA))
+    assert len(expected) > 700
+    assert_same(list(read_blocks(tmp_path, split, SCHEMA)), expected)
+
+
+def test_a_field_that_only_later_records_have_needs_the_whole_file(tmp_path):
+    data = many(2000)
+    for record in data["annotations"]:
+        record.pop("num_keypoints", None)
+    data["annotations"][1999]["num_keypoints"] = 3
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    with pytest.raises(NotInBlocks):
+        list(read_blocks(tmp_path, SplitCard(annotations="a.json"), SCHEMA))
     index = build_index(card_for(tmp_path), tmp_path, "all", tmp_path / "cache")
-    assert len(index) == 2000
+    assert np.isnan(index.columns.extras["num_keypoints"]).sum() == 1999
+
+
+@pytest.mark.parametrize("name", ["annotation 1999", "annotation at position 1999"])
+def test_a_fault_late_in_the_file_is_named_with_its_record(name, tmp_path):
+    data = many(2000)
     data["annotations"][1999]["bbox"] = [1]
+    for record in data["annotations"]:
+        if "position" in name:
+            del record["id"]
     (tmp_path / "a.json").write_text(json.dumps(data))
-    with pytest.raises(DatasetError, match="annotation 1999: bbox: found"):
+    with pytest.raises(DatasetError, match=f"{name}: bbox: found"):
         build_index(card_for(tmp_path), tmp_path, "all", tmp_path / "cache")
 
 
@@ -239,5 +313,5 @@ def test_names_are_compared_with_the_schema_s(tmp_path):
     data = coco_data()
     data["categories"][0]["keypoints"] = [*NAMES[1:], NAMES[0]]
     (tmp_path / "a.json").write_text(json.dumps(data))
-    with pytest.raises(NotInBlocks):
+    with pytest.raises(DatasetError, match="expected one order of keypoints in both"):
         list(read_blocks(tmp_path, SplitCard(annotations="a.json"), SCHEMA))

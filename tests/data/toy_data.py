@@ -9,6 +9,8 @@ import numpy as np
 
 from posekit.adapters.base import Instance
 from posekit.config.cards import DatasetCard, dataset_card_from_dict
+from posekit.data.crops import exact_boxes, read_row_image
+from posekit.warp import crop_matrices, warp_image
 
 KEYPOINTS = ["nose", "left_hand", "right_hand", "left_foot", "right_foot"]
 
@@ -62,3 +64,10 @@ def paint(instance: Instance) -> np.ndarray:
 def write_image(file: Path, rgb: np.ndarray) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(file), rgb[:, :, ::-1])
+
+
+def crop_exact(index, row, input_size, warp):
+    """Cut out one instance as evaluation sees it, with its matrix from image to crop."""
+    center, size = exact_boxes(index, np.array([row]), input_size)
+    matrix = crop_matrices(center, size, 0.0, input_size, warp)[0]
+    return warp_image(read_row_image(index, row), matrix, input_size), matrix

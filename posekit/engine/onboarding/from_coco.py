@@ -106,7 +106,7 @@ def _peek(file: Path) -> _Peek | None:
                 elif key == "categories":
                     peek.categories = members.value()
                 else:
-                    members.value()
+                    members.skip()
     except NotInBlocks:
         data = load_json(file)
         if not isinstance(data, dict) or not {"images", "annotations"} <= set(data):
