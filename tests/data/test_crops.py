@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from toy_data import crop_exact, make_instance
+from toy_data import make_instance
 
 from posekit.config.augmentation import AugmentationConfig
 from posekit.data.augment import Geometry, KeyedDraws, Pixels

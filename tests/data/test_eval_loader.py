@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from toy_data import crop_exact, make_instance
+from toy_data import make_instance
 
 from posekit.data.eval_loader import DetectedBoxes, EvalLoader
 from posekit.data.images import read_image
