@@ -64,10 +64,3 @@ def paint(instance: Instance) -> np.ndarray:
 def write_image(file: Path, rgb: np.ndarray) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(file), rgb[:, :, ::-1])
-
-
-def crop_exact(index, row, input_size, warp):
-    """Cut out one instance as evaluation sees it, with its matrix from image to crop."""
-    center, size = exact_boxes(index, np.array([row]), input_size)
-    matrix = crop_matrices(center, size, 0.0, input_size, warp)[0]
-    return warp_image(read_row_image(index, row), matrix, input_size), matrix
