@@ -9,8 +9,6 @@ import numpy as np
 
 from posekit.adapters.base import Instance
 from posekit.config.cards import DatasetCard, dataset_card_from_dict
-from posekit.data.crops import exact_boxes, read_row_image
-from posekit.warp import crop_matrices, warp_image
 
 KEYPOINTS = ["nose", "left_hand", "right_hand", "left_foot", "right_foot"]
 
