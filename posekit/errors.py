@@ -45,6 +45,10 @@ class CheckpointError(PosekitError):
     """A checkpoint cannot be read, written, or does not fit the model."""
 
 
+class TrainingError(PosekitError):
+    """Training cannot go on: its numbers are not finite, or another process is gone."""
+
+
 class OutputError(PosekitError):
     """A file or folder cannot be written."""
 

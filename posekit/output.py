@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
@@ -151,6 +152,15 @@ def write_json(
     separators = None if indent else (",", ":")
     text = json.dumps(data, indent=indent, separators=separators)
     return write_text(path, f"{text}\n", sync, error=error)
+
+
+def finite(data: Any) -> Any:
+    """Return plain data with None for every number that is not finite, which JSON lacks."""
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, dict):
+        return {key: finite(value) for key, value in data.items()}
+    return [finite(value) for value in data] if isinstance(data, list | tuple) else data
 
 
 def _remove_leftovers(path: Path) -> None:

@@ -135,7 +135,7 @@ class Optimizer(Strict):
         lr: learning rate of the top layer's weights.
         betas: AdamW's running averages (Muon: of the parameters that stay with AdamW).
         momentum: Muon's.
-        adamw_lr: Muon: learning rate of biases, norms and the position table.
+        adamw_lr: Muon: learning rate of all that is no hidden matrix, such as stem and biases.
         layer_decay: learning rate of block n is lr * layer_decay ** (layers - n); 1 is none.
         clip_norm: largest norm of the gradient; 0 does not clip.
     """
@@ -161,6 +161,10 @@ class Training(Strict):
         batch_total: samples of an optimizer step over all processes; `accumulate` then follows
             from the number of processes, so that one GPU and eight train alike.
         precision: arithmetic of the model; losses and weights stay float32.
+        attention: kernel of the fused attention; 'auto' takes flash or memory-efficient attention,
+            never cuDNN's, whose gradient in bfloat16 is NaN now and then.
+        max_bad_steps: a step whose loss or gradient is not a finite number changes nothing; so many
+            in a row end the run.
         ema_decay: exponential moving average of the weights, which evaluation and the saved
             model use; 0 for none.
         loss_scale: 'head' normalises each head's loss over its own labelled points and adds the
@@ -185,6 +189,8 @@ class Training(Strict):
     accumulate: int = Field(1, ge=1)
     batch_total: int | None = Field(None, ge=1)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    attention: Literal["auto", "flash", "efficient", "math"] = "auto"
+    max_bad_steps: int = Field(20, ge=1)
     ema_decay: float = Field(0.0, ge=0, lt=1)
     loss_scale: Literal["head", "share", "batch"] = "head"
     seed: int = Field(0, ge=0)

@@ -176,6 +176,7 @@ class MixedSampler:
         seed: key of the permutations.
         world_size: number of processes that share each micro-batch of world_size * batch_size.
         rank: number of this process.
+        accumulate: micro-batches of an optimizer step in one process.
 
     Raises:
         ConfigError: there is no source, a source is empty, or a head appears twice.
@@ -189,13 +190,16 @@ class MixedSampler:
         seed: int = 0,
         world_size: int = 1,
         rank: int = 0,
+        accumulate: int = 1,
     ):
         _check(sources, world_size, rank)
         self.sources = tuple(sources)
         self.seed, self.world_size, self.rank = seed, world_size, rank
+        self.accumulate = accumulate
         sizes = {source.head: len(source.rows) for source in sources}
         self.shares = shares(sampling, sizes)
-        self._quotas = Quotas(list(self.shares.values()), batch_size * world_size)
+        samples = batch_size * world_size * accumulate
+        self._quotas = Quotas(list(self.shares.values()), samples)
         self._keys = [stream_key(seed, source.dataset) for source in sources]
         self._rows = [np.asarray(source.rows) for source in sources]
         self._kept: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
@@ -207,18 +211,22 @@ class MixedSampler:
         self.__dict__.update(state)
         self._rows = [np.asarray(source.rows) for source in self.sources]
 
-    def batch(self, step: int) -> list[Slot]:
-        """Return this process's part of micro-batch `step`, sorted by head in the sources' order.
+    def batch(self, number: int) -> list[Slot]:
+        """Return this process's part of micro-batch `number`, sorted by head in the sources' order.
 
-        The whole micro-batch, sorted by head, is dealt to the processes like cards: each gets
-        exactly the batch size, each head's samples are spread as evenly as can be, and a head with
-        at least `world_size` samples is on every process.
+        All samples of an optimizer step, sorted by head, are dealt like cards to the micro-batches
+        of all processes: each gets exactly the batch size, each head's samples are spread as evenly
+        as can be. The deal begins one place further on in every step, so that no process is always
+        without a rare head. What a step holds does not depend on how many processes share it.
         """
+        step, part = divmod(number, self.accumulate)
+        places = self.world_size * self.accumulate
+        place = self.rank + self.world_size * part
         started, dealt = self._quotas.before(step), 0
         slots: list[Slot] = []
         for source, quota in enumerate(self._quotas.of_step(step)):
-            first = (self.rank - dealt) % self.world_size
-            positions = range(started[source] + first, started[source] + quota, self.world_size)
+            first = (place - dealt - step) % places
+            positions = range(started[source] + first, started[source] + quota, places)
             slots.extend(self.slot(source, position) for position in positions)
             dealt += quota
         return slots
@@ -253,7 +261,7 @@ class MixedSampler:
         }
 
     def quotas(self, step: int) -> dict[str, int]:
-        """Return head -> samples in micro-batch `step`, all processes together."""
+        """Return head -> samples in optimizer step `step`, all processes together."""
         return dict(zip(self.shares, self._quotas.of_step(step), strict=True))
 
     def _permutation(self, source: int, epoch: int) -> np.ndarray:

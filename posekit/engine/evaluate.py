@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from posekit.config.recipe import Recipe, load_recipe, recipe_from_dict
 from posekit.data.index import PoseIndex
@@ -17,16 +19,17 @@ from posekit.diagnosis.error_types import Calibration, ErrorTypes, calibration, 
 from posekit.diagnosis.pairs import pair
 from posekit.engine.processes import join_processes, own_device
 from posekit.engine.setup import ResolvedHead, read_heads
-from posekit.errors import CheckpointError, ConfigError, PredictionError, nearest
+from posekit.errors import CheckpointError, ConfigError, PosekitError, PredictionError, nearest
 from posekit.evaluation.base import Scores
 from posekit.evaluation.baseline import MeanPose
 from posekit.evaluation.boxes import boxes_file
 from posekit.evaluation.pck import evaluate_pck
 from posekit.evaluation.protocol import PckProtocol
 from posekit.evaluation.registry import evaluate, protocol_of
-from posekit.evaluation.runner import evaluate_model, write_results
+from posekit.evaluation.runner import evaluate_model, evaluate_shared, write_results
 from posekit.models import PoseModel, load_model
 from posekit.models.checkpoint import read_description
+from posekit.models.processes import rank_and_size
 from posekit.pages.pictures import write_best_worst
 from posekit.pages.report import write_report
 from posekit.poses.predictions import Predictions
@@ -127,28 +130,45 @@ class RunEvaluator:
                     f"(heads.{name}.protocol.boxes=annotation)"
                 )
 
-    def head_results(self, model: PoseModel, step: int) -> dict[str, HeadResult]:
-        """Score every head of a model; only the numbers, for a run's log."""
-        return {name: head_result(self.score(model, name)[0]) for name in self.heads}
+    def head_results(
+        self, model: PoseModel, failed: Callable[[str], None]
+    ) -> dict[str, HeadResult]:
+        """Score every head of a model; only the numbers, for a run's log.
 
-    def score(self, model: PoseModel, name: str) -> tuple[Scores, Predictions]:
-        """Run a head over its evaluation split and score it."""
+        A head that cannot be evaluated is told to `failed` and left out. With several processes the
+        first has the results, the others an empty dict.
+        """
+        results: dict[str, HeadResult] = {}
+        for name in self.heads:
+            with _told(failed, name):
+                scored = self.score(model, name)
+                if scored is not None:
+                    results[name] = head_result(scored[0])
+        return results
+
+    def score(self, model: PoseModel, name: str) -> tuple[Scores, Predictions] | None:
+        """Run a head over its evaluation split and score it; None on processes but the first."""
         was_training = model.training
+        precision = self.recipe.training.precision if model.mean.is_cuda else "fp32"
+        run = evaluate_shared if self.distributed else evaluate_model
         try:
-            return evaluate_model(
+            return run(
                 model.eval(),
                 name,
                 self.index(name),
                 settings=self._protocol_settings(name),
                 batch_size=self.recipe.evaluation.batch_size,
-                distributed=self.distributed,
+                precision=precision,
             )
         finally:
             model.train(was_training)
 
-    def evaluate(self, model: PoseModel, name: str) -> HeadEvaluation:
-        """Score a head and, beside it, the mean pose of its training split."""
-        scores, predictions = self.score(model, name)
+    def evaluate(self, model: PoseModel, name: str) -> HeadEvaluation | None:
+        """Score a head and, beside it, the mean pose of its training split; None as `score`."""
+        scored = self.score(model, name)
+        if scored is None:
+            return None
+        scores, predictions = scored
         index = self.index(name)
         mean_pose = MeanPose.fit(self.heads[name].train_index())
         constant = mean_pose.predict(index, like=predictions)
@@ -200,6 +220,7 @@ def evaluate_run(
     overrides: Sequence[str] = (),
     report: bool = True,
     device: str | None = None,
+    failed: Callable[[str], None] | None = None,
 ) -> dict[str, HeadResult]:
     """Evaluate the heads of a run and write metrics, predictions, pictures and report.
 
@@ -211,18 +232,21 @@ def evaluate_run(
         overrides: `key.path=value` settings of the recipe (such as data_root).
         report: also write pictures and report.html (for a run's folder).
         device: where a model that is not given shall compute; a GPU if there is one.
+        failed: is told of a head that cannot be evaluated, which is then left out; without it, the
+            error is raised once the other heads are done.
 
-    Processes that torchrun started share the work of a model that is not given; each gets the
-    results, the first writes them.
+    Processes that torchrun started share the work; the first writes.
 
     Returns:
-        head -> its numbers.
+        head -> its numbers; an empty dict on processes but the first.
 
     Raises:
         ConfigError, DatasetError, CheckpointError, PredictionError: as the parts do.
     """
     path = Path(run)
-    rank, processes = join_processes() if model is None else (0, 1)
+    if model is None:
+        join_processes()
+    rank, processes = rank_and_size()
     if evaluator is None:
         recipe = recipe_of(path, overrides)
         evaluator = RunEvaluator(recipe, read_heads(recipe), only, settings, processes > 1)
@@ -230,19 +254,36 @@ def evaluate_run(
         model = load_any(path, device)
     folder = path.parent if path.is_file() else path
     results: dict[str, HeadResult] = {}
+    failures: list[str] = []
     for name in evaluator.heads:
-        done = evaluator.evaluate(model, name)
-        results[name] = done.result
-        if rank:
-            continue
-        where, index = folder / "eval" / name, evaluator.index(name)
-        write_results(where, done.scores, done.predictions, index, extra=_beside(done))
-        if report:
-            shown = done.predictions if done.by_id else of_annotations(index, done.predictions)
-            write_best_worst(where, index, shown)
+        with _told(failures.append, name):
+            done = evaluator.evaluate(model, name)
+            if done is None:
+                continue
+            where, index = folder / "eval" / name, evaluator.index(name)
+            write_results(where, done.scores, done.predictions, index, extra=_beside(done))
+            results[name] = done.result
+            if report:
+                shown = done.predictions if done.by_id else of_annotations(index, done.predictions)
+                write_best_worst(where, index, shown)
     if report and not rank:
-        write_report(folder)
+        with _told(failures.append, "report"):
+            write_report(folder)
+    for failure in failures:
+        if failed is None:
+            raise PredictionError(failure)
+        failed(failure)
     return results
+
+
+@contextmanager
+def _told(tell: Callable[[str], None], head: str) -> Iterator[None]:
+    """Tell of an error in the evaluation of one head, and go on."""
+    try:
+        yield
+    except (PosekitError, OSError, torch.OutOfMemoryError) as error:
+        what = "the report cannot be written" if head == "report" else f"head '{head}' has no score"
+        tell(f"{what}: {error}")
 
 
 def load_any(model: str | Path, device: str | None = None) -> PoseModel:

@@ -16,6 +16,7 @@ from posekit.data.crops import HeadData
 from posekit.data.feature_batches import FeatureSource
 from posekit.data.feature_store import BlankFeatures, open_features
 from posekit.models import PoseModel
+from posekit.models.processes import first_goes_ahead
 from posekit.training.events import Listener, Silent
 
 _AT_ONCE = 64
@@ -46,7 +47,7 @@ def cached_features(
     base = _hash_of(model, accelerator, recipe.training.precision)
     found: dict[str, FeatureSource] = {}
     tell = listener if accelerator.is_main_process else Silent()
-    with accelerator.main_process_first():
+    with first_goes_ahead("features"):
         for name, head in data.items():
             expert = model.expert_of.get(name, -1)
             found[name] = open_features(

@@ -17,7 +17,7 @@ from posekit.engine.setup import read_heads
 from posekit.errors import CheckpointError, ConfigError, nearest
 from posekit.evaluation.cross import TransferMatrix, cross_evaluate
 from posekit.evaluation.registry import protocol_of, split_settings
-from posekit.evaluation.runner import evaluate_model, write_results
+from posekit.evaluation.runner import evaluate_model, evaluate_shared, write_results
 from posekit.models import PoseModel
 from posekit.training.events import HeadResult
 
@@ -150,12 +150,9 @@ def evaluate_on_dataset(
         if out is not None and not rank:
             matrix.write(Path(out))
         return matrix
-    return {
-        name: _evaluate_one(
-            net, name, index, settings, None if rank or out is None else Path(out), processes > 1
-        )
-        for name in fitting
-    }
+    where = None if rank or out is None else Path(out)
+    done = {n: _evaluate_one(net, n, index, settings, where, processes > 1) for n in fitting}
+    return {name: result for name, result in done.items() if result is not None}
 
 
 def transfer_matrix(
@@ -204,11 +201,13 @@ def _evaluate_one(
     index: PoseIndex,
     settings: Mapping[str, Any] | None,
     out: Path | None,
-    distributed: bool,
-) -> HeadResult:
-    scores, predictions = evaluate_model(
-        model, head, index, settings=settings, distributed=distributed
-    )
+    shared: bool,
+) -> HeadResult | None:
+    run = evaluate_shared if shared else evaluate_model
+    scored = run(model, head, index, settings=settings)
+    if scored is None:
+        return None
+    scores, predictions = scored
     protocol = protocol_of(index.card, settings)
     found = diagnose(index.columns, predictions, index.schema, protocol, scores).findings
     if out is not None:

@@ -20,8 +20,9 @@ from posekit.engine.features import blank_features, cached_features
 from posekit.engine.run_parts import mixed_loader
 from posekit.engine.setup import ResolvedHead, build_losses, build_run_model, read_heads
 from posekit.models import PoseModel
+from posekit.training.accelerator import build_accelerator
 from posekit.training.events import Listener, Silent
-from posekit.training.loop import Evaluate, Trainer, TrainingSet, build_accelerator
+from posekit.training.loop import Evaluate, Trainer, TrainingSet
 from posekit.training.losses import PointLoss
 from posekit.training.prototypes import PrototypeLearning
 from posekit.training.run_folder import RunFolder

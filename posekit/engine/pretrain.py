@@ -11,11 +11,12 @@ import torch
 from posekit.config.recipe import Recipe, load_recipe
 from posekit.config.transfer import PretrainingConfig
 from posekit.data.crops import HeadData
-from posekit.engine.run_parts import mixed_loader, run_folder_of, run_on
+from posekit.engine.run_parts import mixed_loader, run_folder_of, run_on, start_folder
 from posekit.engine.setup import read_heads
 from posekit.models.masked_autoencoder import MaskedAutoencoder, build_masked_autoencoder
+from posekit.training.accelerator import build_accelerator
 from posekit.training.events import Listener, Silent
-from posekit.training.loop import Trainer, build_accelerator
+from posekit.training.loop import Trainer
 from posekit.training.pretraining import PretrainingSet
 from posekit.training.run_folder import RunFolder
 
@@ -94,6 +95,5 @@ def pretrain(
         (listener or Silent()) if accelerator.is_main_process else Silent(),
         folder,
     )
-    state = folder.start(resume) if accelerator.is_main_process else None
-    complete = run_on(trainer, folder, state, resume)
+    complete = run_on(trainer, folder, start_folder(folder, resume, trainer.listener))
     return PretrainResult(folder.path, complete, trainer.step, trainer.averaged_model.eval())

@@ -13,6 +13,8 @@ from posekit.data.crops import HeadData
 from posekit.data.feature_batches import FeatureSource
 from posekit.data.loader import MixedLoader
 from posekit.data.sampler import MixedSampler, Source
+from posekit.models.processes import from_first
+from posekit.training.events import Listener
 from posekit.training.loop import Trainer
 from posekit.training.run_folder import RunFolder
 
@@ -40,6 +42,7 @@ def mixed_loader(
         seed=recipe.training.seed,
         world_size=accelerator.num_processes,
         rank=accelerator.process_index,
+        accumulate=recipe.training.accumulate,
     )
     return MixedLoader(
         data,
@@ -52,21 +55,24 @@ def mixed_loader(
     )
 
 
-def run_on(trainer: Trainer, folder: RunFolder, state: dict[str, Any] | None, resume: bool) -> bool:
-    """Train from a folder's saved state, if there is one.
+def start_folder(folder: RunFolder, resume: bool, listener: Listener) -> dict[str, Any] | None:
+    """Make a run's folder or take up the run in it; only the first process touches the disk.
 
-    Args:
-        trainer: the loop.
-        folder: the run's folder, started on the main process.
-        state: what starting it gave there; the other processes read it themselves.
-        resume: whether the run goes on.
+    Returns:
+        The state to go on from, the same on every process; None for a new run.
+
+    Raises:
+        ConfigError, CheckpointError: see RunFolder.start; on every process.
+    """
+    return from_first(lambda: folder.start(resume, listener.warned))
+
+
+def run_on(trainer: Trainer, folder: RunFolder, state: dict[str, Any] | None) -> bool:
+    """Train from a saved state, if there is one.
 
     Returns:
         False if a signal ended it early.
     """
-    trainer.accelerator.wait_for_everyone()
-    if resume and not trainer.accelerator.is_main_process:
-        state = folder.start(resume)
     if state is not None:
         trainer.restore(state, str(folder.state_file))
     return trainer.run()

@@ -44,9 +44,15 @@ def own_samples(recipe: Recipe) -> dict[str, int]:
     indices = {name: head.train_index() for name, head in heads.items()}
     sources = [Source(name, index.name, index.trainable) for name, index in indices.items()]
     training = recipe.training
-    sampler = MixedSampler(sources, recipe.data.sampling, training.batch_size, training.seed)
+    sampler = MixedSampler(
+        sources,
+        recipe.data.sampling,
+        training.batch_size,
+        training.seed,
+        accumulate=training.accumulate,
+    )
     steps, _ = run_length(recipe, sum(len(source.rows) for source in sources))
-    return {name: count for name, (count, _) in sampler.plan(steps * training.accumulate).items()}
+    return {name: count for name, (count, _) in sampler.plan(steps).items()}
 
 
 def alone_recipe(recipe: Recipe, head: str, samples: int, out: Path) -> Recipe:

@@ -17,12 +17,14 @@ from posekit.config.recipe import Recipe, load_recipe
 from posekit.engine.distill import token_run
 from posekit.engine.evaluate import RunEvaluator, evaluate_run
 from posekit.engine.prepare_run import PreparedRun, join_parts, prepare_run
-from posekit.engine.run_parts import run_folder_of, run_on
+from posekit.engine.run_parts import run_folder_of, run_on, start_folder
 from posekit.engine.setup import ResolvedHead
 from posekit.models import PoseModel
 from posekit.models.knowledge import attach_token, load_token, save_token
+from posekit.models.processes import from_first
+from posekit.training.accelerator import build_accelerator
 from posekit.training.events import HeadResult, Listener
-from posekit.training.loop import build_accelerator
+from posekit.training.loop import Evaluate
 from posekit.training.run_folder import RunFolder
 from posekit.training.schedule import run_length
 from posekit.training.tensorboard import TensorBoardListener
@@ -105,23 +107,38 @@ def train(
     run = prepare_run(recipe, listener=listener)
     recipe = run.recipe
     folder = RunFolder(run_folder_of(recipe), recipe)
-    evaluator = RunEvaluator(recipe, run.heads) if evaluate else None
+    shared = run.accelerator.num_processes > 1
+    evaluator = RunEvaluator(recipe, run.heads, distributed=shared) if evaluate else None
     if evaluator is not None:
         evaluator.check_boxes()
-    state = folder.start(resume) if run.accelerator.is_main_process else None
+    state = start_folder(folder, resume, run.listener)
     if recipe.training.tensorboard and run.accelerator.is_main_process:
         run.listener = TensorBoardListener(folder.path, run.listener)
     if not _learn_token(recipe, run, folder, resume):
         return RunResult(folder.path, False, 0, run.model.eval())
-    trainer = run.trainer(folder, evaluator.head_results if evaluator else None)
-    complete = run_on(trainer, folder, state, resume)
+    trainer = run.trainer(folder, _scorer(evaluator, run) if evaluator else None)
+    complete = run_on(trainer, folder, state)
     results: dict[str, HeadResult] = {}
-    if complete and evaluate and run.accelerator.is_main_process:
-        results = evaluate_run(folder.path, evaluator=evaluator, model=trainer.averaged_model)
+    if complete and evaluator is not None:
+        results = evaluate_run(
+            folder.path,
+            evaluator=evaluator,
+            model=trainer.averaged_model,
+            failed=run.listener.warned,
+        )
         run.listener.evaluated(trainer.step, results)
-        folder.append_evaluation(trainer.step, results)
-    run.accelerator.wait_for_everyone()
+        if run.accelerator.is_main_process:
+            folder.append_evaluation(trainer.step, results)
     return RunResult(folder.path, complete, trainer.step, trainer.averaged_model.eval(), results)
+
+
+def _scorer(evaluator: RunEvaluator, run: PreparedRun) -> Evaluate:
+    def score(model: PoseModel, step: int) -> dict[str, HeadResult]:
+        return evaluator.head_results(
+            model, lambda told: run.listener.warned(f"step {step}: {told}")
+        )
+
+    return score
 
 
 def _learn_token(recipe: Recipe, run: PreparedRun, folder: RunFolder, resume: bool) -> bool:
@@ -136,18 +153,16 @@ def _learn_token(recipe: Recipe, run: PreparedRun, folder: RunFolder, resume: bo
     if wanted is None or wanted.file is not None:
         return True
     file = folder.path / "token.pt"
-    if not (resume and file.is_file()):
+    if not from_first(lambda: resume and file.is_file()):
         stage, heads, teacher = token_run(recipe, run.heads, run.model, folder.path / "token")
         own = _prepare_token(stage, heads, teacher, run.listener)
         own_folder = RunFolder(stage.out, stage)
-        is_main = own.accelerator.is_main_process
-        state = own_folder.start(resume) if is_main else None
-        if not run_on(own.trainer(own_folder, None), own_folder, state, resume):
+        state = start_folder(own_folder, resume, own.listener)
+        if not run_on(own.trainer(own_folder, None), own_folder, state):
             return False
-        if is_main:
+        if own.accelerator.is_main_process:
             save_token(file, teacher)
-        own.accelerator.wait_for_everyone()
-    attach_token(run.model, load_token(file))
+    attach_token(run.model, from_first(lambda: load_token(file)))
     return True
 
 
@@ -176,7 +191,7 @@ def plan(recipe: Recipe | str | Path, overrides: Iterable[str] = (), dry_steps: 
         trainer.train_step([batch.to(run.accelerator.device) for batch in micro])
         seconds.append(time.perf_counter() - begun)
     step_s = sorted(seconds)[len(seconds) // 2]
-    shown = run.loader.sampler.plan(steps * recipe.training.accumulate)
+    shown = run.loader.sampler.plan(steps)
     return Plan(
         steps=steps,
         epoch_steps=epoch_steps if recipe.training.epochs is not None else run.epoch_steps,

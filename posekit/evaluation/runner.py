@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch.distributed
 
 from posekit.codecs import Codec, build_codec
 from posekit.data.eval_loader import DetectedBoxes, EvalLoader
@@ -25,12 +24,16 @@ from posekit.evaluation.submission import write_submission
 from posekit.evaluation.tables import write_csv
 from posekit.models import PoseModel
 from posekit.models.predict import predict_crops
+from posekit.models.processes import rank_and_size, to_first
 from posekit.output import write_text
 from posekit.poses.predictions import Predictions
 from posekit.version import __version__
 from posekit.warp import inverse_crop_matrices
 
 Progress = Callable[[int, int], None]
+_Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Rows of the wanted boxes, points and scores found in them, areas of their crops."""
+
 _WORTH_WORKERS = 512
 
 
@@ -43,7 +46,7 @@ def evaluate_model(
     settings: Mapping[str, Any] | None = None,
     batch_size: int = 64,
     workers: int | None = None,
-    distributed: bool = False,
+    precision: str = "fp32",
     progress: Progress | None = None,
 ) -> tuple[Scores, Predictions]:
     """Predict a split with one head and score it by the dataset's official protocol.
@@ -55,7 +58,7 @@ def evaluate_model(
         protocol: every setting; by default the card's, overridden by `settings`.
         batch_size: crops in one pass; changes the numbers by rounding only.
         workers: processes that read and crop images; chosen by the split's size if left out.
-        distributed: all processes of the group take part; each gets the same result.
+        precision: arithmetic of the model, 'fp32', 'bf16' or 'fp16'; maps are decoded in float32.
         progress: called with (done, all) crops after each batch.
 
     Raises:
@@ -63,10 +66,7 @@ def evaluate_model(
         DatasetError: an image is missing or broken (its score would be wrong).
         PredictionError: the boxes do not fit the split.
     """
-    protocol = protocol or protocol_of(index.card, settings)
-    codec = codec_for(model, head, protocol)
-    protocol = complete_protocol(protocol, codec, head, index)
-    _check(model, head, index, protocol)
+    protocol = _protocol_of_run(model, head, index, protocol or protocol_of(index.card, settings))
     predictions = predict_split(
         model,
         head,
@@ -74,9 +74,42 @@ def evaluate_model(
         protocol,
         batch_size=batch_size,
         workers=workers,
-        distributed=distributed,
+        precision=precision,
         progress=progress,
     )
+    return evaluate(index.card, index.columns, predictions, protocol), predictions
+
+
+def evaluate_shared(
+    model: PoseModel,
+    head: str,
+    index: PoseIndex,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    batch_size: int = 64,
+    precision: str = "fp32",
+) -> tuple[Scores, Predictions] | None:
+    """Do the same on all processes of the group, each its share of the boxes.
+
+    Returns:
+        The result on the first process, None on the others.
+
+    Raises:
+        PosekitError: as `evaluate_model`; a failure of one process is raised on all.
+    """
+    protocol = _protocol_of_run(model, head, index, protocol_of(index.card, settings))
+    wanted = boxes_of(index, protocol)
+    rank, size = rank_and_size()
+    rows = np.array_split(np.arange(len(wanted)), size)[rank]
+    gathered = to_first(
+        lambda: _predict_rows(
+            model, head, index, protocol, wanted, rows, batch_size, None, precision, None
+        )
+    )
+    if gathered is None:
+        return None
+    num = len(model.head(head).schema)
+    predictions = _joined(wanted, [part for parts in gathered for part in parts], num)
     return evaluate(index.card, index.columns, predictions, protocol), predictions
 
 
@@ -88,7 +121,7 @@ def predict_split(
     *,
     batch_size: int = 64,
     workers: int | None = None,
-    distributed: bool = False,
+    precision: str = "fp32",
     progress: Progress | None = None,
 ) -> Predictions:
     """Predict every box that the protocol names; arguments as `evaluate_model`.
@@ -97,12 +130,28 @@ def predict_split(
     Cost: one forward pass a crop, two with flip test; each image is decoded once, as boxes are
     taken image by image.
     """
-    codec = codec_for(model, head, protocol)
     wanted = boxes_of(index, protocol)
     rows = np.arange(len(wanted))
-    if distributed:
-        rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        rows = np.array_split(rows, world)[rank]
+    parts = _predict_rows(
+        model, head, index, protocol, wanted, rows, batch_size, workers, precision, progress
+    )
+    return _joined(wanted, parts, len(model.head(head).schema))
+
+
+def _predict_rows(
+    model: PoseModel,
+    head: str,
+    index: PoseIndex,
+    protocol: Protocol,
+    wanted: Predictions,
+    rows: np.ndarray,
+    batch_size: int,
+    workers: int | None,
+    precision: str,
+    progress: Progress | None,
+) -> list[_Part]:
+    """Predict some rows of the wanted boxes, batch by batch."""
+    codec = codec_for(model, head, protocol)
     loader = EvalLoader(
         _with_padding(index, protocol),
         codec.input_size,
@@ -112,22 +161,26 @@ def predict_split(
         rows=rows,
         boxes=DetectedBoxes(_image_rows(index, wanted.image_id), wanted.box_xywh),
     )
-    num = len(model.head(head).schema)
-    points, scores = np.zeros((len(wanted), num, 2)), np.zeros((len(wanted), num))
-    area = np.zeros(len(wanted))
-    done = 0
+    parts: list[_Part] = []
+    flip, done = bool(protocol.flip_test), 0
     for batch in loader:
         found = predict_crops(
-            model, batch.images, [head], codecs={head: codec}, flip_test=bool(protocol.flip_test)
+            model, batch.images, [head], codecs={head: codec}, flip_test=flip, precision=precision
         )
         back = inverse_crop_matrices(batch.center, batch.size, 0.0, codec.input_size, codec.warp)
-        points[batch.rows], scores[batch.rows] = found[head].in_image(back)
-        area[batch.rows] = batch.size.prod(axis=1)
+        parts.append((batch.rows, *found[head].in_image(back), batch.size.prod(axis=1)))
         done += len(batch.rows)
         if progress is not None:
             progress(done, len(rows))
-    if distributed:
-        points, scores, area = (_sum_of_processes(values) for values in (points, scores, area))
+    return parts
+
+
+def _joined(wanted: Predictions, parts: Sequence[_Part], keypoints: int) -> Predictions:
+    """Return the wanted boxes with what was found in them, in their order."""
+    points, scores = np.zeros((len(wanted), keypoints, 2)), np.zeros((len(wanted), keypoints))
+    area = np.zeros(len(wanted))
+    for rows, found, found_scores, crop_area in parts:
+        points[rows], scores[rows], area[rows] = found, found_scores, crop_area
     return replace(wanted, keypoints=points, scores=scores, input_area=area)
 
 
@@ -150,6 +203,15 @@ def codec_for(model: PoseModel, head: str, protocol: Protocol) -> Codec:
         codec = copy.copy(codec)
         codec.shift_flipped = protocol.shift_flipped
     return codec
+
+
+def _protocol_of_run(
+    model: PoseModel, head: str, index: PoseIndex, protocol: Protocol
+) -> Protocol:
+    """Return a protocol with what only the run knows, once it is clear that it fits."""
+    protocol = complete_protocol(protocol, codec_for(model, head, protocol), head, index)
+    _check(model, head, index, protocol)
+    return protocol
 
 
 def complete_protocol(protocol: Protocol, codec: Codec, head: str, index: PoseIndex) -> Protocol:
@@ -240,9 +302,3 @@ def _image_rows(index: PoseIndex, image_id: np.ndarray) -> np.ndarray:
     known = np.asarray(index.columns.image_id)
     by_id = np.argsort(known, kind="stable")
     return by_id[np.searchsorted(known[by_id], image_id)]
-
-
-def _sum_of_processes(values: np.ndarray) -> np.ndarray:
-    gathered: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(gathered, values)
-    return np.sum(gathered, axis=0)

@@ -17,6 +17,8 @@ from posekit.codecs.base import Codec
 from posekit.models.pose_model import PoseModel
 from posekit.warp import transform_points
 
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 @dataclass(frozen=True)
 class CropPoints:
@@ -49,6 +51,7 @@ def predict_crops(
     *,
     codecs: Mapping[str, Codec] | None = None,
     flip_test: bool = False,
+    precision: str = "fp32",
 ) -> dict[str, CropPoints]:
     """Predict the keypoints of a batch of crops.
 
@@ -58,6 +61,7 @@ def predict_crops(
         heads: names of heads that may share one backbone pass (without experts, or one head).
         codecs: head -> codec to decode with; the head's own if left out.
         flip_test: average with the maps of the mirrored crops.
+        precision: arithmetic of the model, 'fp32', 'bf16' or 'fp16'; maps are decoded in float32.
 
     Returns:
         head -> what it finds.
@@ -66,9 +70,9 @@ def predict_crops(
     """
     chosen = {name: (codecs or {}).get(name) or model.head(name).codec for name in heads}
     images = model.normalise(torch.as_tensor(crops).to(model.mean.device, non_blocking=True))
-    maps = _maps(model, images, chosen)
+    maps = _maps(model, images, chosen, precision)
     if flip_test:
-        mirrored = _maps(model, images.flip(-1), chosen)
+        mirrored = _maps(model, images.flip(-1), chosen, precision)
         for name, codec in chosen.items():
             # a copy: torch warns about the read-only array of the schema
             flip_indices = np.array(model.head(name).schema.flip_indices)
@@ -78,8 +82,12 @@ def predict_crops(
     }
 
 
-def _maps(model: PoseModel, images: Tensor, codecs: Mapping[str, Codec]) -> dict[str, Tensor]:
-    """Return each head's maps for all rows of normalised images (B, 3, h, w)."""
+def _maps(
+    model: PoseModel, images: Tensor, codecs: Mapping[str, Codec], precision: str
+) -> dict[str, Tensor]:
+    """Return each head's float32 maps for all rows of normalised images (B, 3, h, w)."""
     every_row = slice(0, len(images))
-    outputs = model(images, [(name, every_row) for name in codecs])
-    return {name: codec.to_heatmap(outputs[name]) for name, codec in codecs.items()}
+    half = _HALF.get(precision)
+    with torch.autocast(images.device.type, dtype=half, enabled=half is not None):
+        outputs = model(images, [(name, every_row) for name in codecs])
+    return {name: codec.to_heatmap(outputs[name].float()) for name, codec in codecs.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +16,15 @@ from posekit.models.checkpoint_file import check_is_file, checkpoint_file
 _PLAIN = (type(None), bool, int, float, str, torch.Tensor)
 
 
-def save_training_state(path: str | Path, state: Mapping[str, Any]) -> None:
+def save_training_state(
+    path: str | Path, state: Mapping[str, Any], previous: str | Path | None = None
+) -> None:
     """Save nested dicts, lists and tuples of tensors and plain values, atomically.
+
+    Args:
+        path: the file.
+        state: what is saved.
+        previous: where the file that stood at `path` moves, once the new one is written.
 
     Raises:
         TypeError: another kind of value, which a safe load would refuse; names its place.
@@ -25,6 +33,8 @@ def save_training_state(path: str | Path, state: Mapping[str, Any]) -> None:
     _check_plain(state, "state")
     with checkpoint_file(path) as temporary:
         torch.save(dict(state), temporary)
+        if previous is not None and Path(path).exists():
+            os.replace(path, previous)
 
 
 def load_training_state(path: str | Path) -> dict[str, Any]:

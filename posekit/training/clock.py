@@ -40,10 +40,12 @@ class Clock:
         self._since = time.perf_counter()
         self._step_s: float | None = None
 
-    def add(self, batches: Sequence[Batch], terms: Terms) -> None:
-        """Count one step."""
+    def add(self, batches: Sequence[Batch], terms: Terms, bad: Tensor) -> None:
+        """Count one step; the losses of one that was left out (`bad` is 1) count nothing."""
         self._steps += 1
-        for name, (total, weight) in terms.items():
+        left_out = bad > 0
+        for name, term in terms.items():
+            total, weight = (torch.where(left_out, torch.zeros_like(t), t) for t in term)
             before = self._sums.get(name)
             pair = (total, weight) if before is None else (before[0] + total, before[1] + weight)
             self._sums[name] = pair
@@ -73,9 +75,9 @@ class Clock:
         return log
 
     def _sums_of_all_processes(self) -> Terms:
-        """Add up the sums of all processes; a head that no process met is left out."""
+        """Add up the sums of all processes; a head that no good step met is left out."""
         if self.accelerator.num_processes == 1:
-            return self._sums
+            return {name: (t, w) for name, (t, w) in self._sums.items() if float(w) > 0}
         zero = torch.zeros((), device=self.accelerator.device)
         pairs = [torch.stack(self._sums.get(name, (zero, zero))) for name in self.names]
         total = self.accelerator.reduce(torch.stack(pairs), reduction="sum")

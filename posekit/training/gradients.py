@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from posekit.data.batch import Batch
 from posekit.errors import ConfigError
 from posekit.models import PoseModel
+from posekit.models.batch_norm import statistics_of_this_process
 from posekit.training.objective import Objective
 from posekit.training.step import LossModule, LossScale, rows_of
 
@@ -104,7 +105,7 @@ def measure_gradients(
     label_weight = _label_weight(module, batches)
     factors = scale.factors(label_weight, {**dict.fromkeys(label_weight, 1.0), **rows})
     gradients: dict[str, Tensor] = {}
-    with _buffers_kept(module), _without_extras(module):
+    with _buffers_kept(module), _without_extras(module), statistics_of_this_process():
         for batch in batches:
             terms = module(batch)
             for head, (total, _) in terms.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,19 +9,20 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
 from timm.utils import ModelEmaV3
-from torch import Tensor, nn
+from torch import Tensor
 
 from posekit.config.recipe import Recipe, recipe_from_dict
 from posekit.data.loader import Batch
-from posekit.errors import CheckpointError, ConfigError
+from posekit.errors import CheckpointError
 from posekit.models import PoseModel
+from posekit.training.accelerator import lost_processes_told
 from posekit.training.clock import Clock
 from posekit.training.compiled import compile_parts
 from posekit.training.events import ErrorBook, HeadResult, Listener
 from posekit.training.gradients import check_measurable, measure_gradients
+from posekit.training.guard import StepGuard, update_average
+from posekit.training.kernels import attention_kernels, choose_attention, fast_products
 from posekit.training.losses import PointLoss
 from posekit.training.objective import Objective, Terms
 from posekit.training.optimizer import build_optimizer
@@ -98,7 +98,7 @@ class Trainer:
         accelerator: device, precision and processes (accelerate).
         listener: is told what happens (on the first process only).
         folder: where logs and checkpoints go; None writes nothing.
-        evaluate: scores the heads of a model; called on the first process.
+        evaluate: scores the heads of a model; called on every process, which share the work.
 
     Raises:
         ConfigError: fp16 on a device that cannot, or a run folder that holds another run.
@@ -115,12 +115,15 @@ class Trainer:
         evaluate: Evaluate | None = None,
     ):
         self.recipe, self.data, self.accelerator = recipe, data, accelerator
-        self.listener, self.folder, self.evaluate = listener, folder, evaluate
+        self.listener, self.evaluate = listener, evaluate
+        self.writes = folder if accelerator.is_main_process else None
         config, training = recipe.optimizer, recipe.training
         self.objective, self.scale = data.objective(model, recipe)
         self.objective.to(accelerator.device)
         self.model = model
-        _choose_attention(self.model, accelerator.device, training.precision)
+        self.kernels = choose_attention(
+            self.model, training.attention, accelerator.device, training.precision
+        )
         self.total_steps, unit = run_length(recipe, data.instances, accelerator.num_processes)
         self.optimizer = build_optimizer(self.model, config, self.objective.own_parameters())
         self.scheduler = build_scheduler(
@@ -136,6 +139,10 @@ class Trainer:
         if training.compile:
             compile_parts(self.model)
         self.module, self.prepared = accelerator.prepare(self.objective, self.optimizer)
+        names = [*self.scale.weights, *(name for e in data.extras for name in e.names)]
+        self.guard = StepGuard(
+            self.objective, names, training.max_bad_steps, accelerator.num_processes > 1
+        )
         self.step = 0
         self.best: dict[str, float] = {}
         self.errors = ErrorBook(listener)
@@ -151,31 +158,35 @@ class Trainer:
         """Train to the end or to a signal; True if the run is complete.
 
         Raises:
+            TrainingError: too many steps in a row were bad, or another process is gone.
             CheckpointError: the last checkpoint cannot be written.
             DatasetError: too many records of a dataset cannot be read.
         """
         self.listener.started(self.step, self.total_steps)
-        names = [*self.scale.weights, *(name for e in self.data.extras for name in e.names)]
-        clock = Clock(self.recipe, names, self.data.instances, self.accelerator)
+        clock = Clock(self.recipe, self.guard.names, self.data.instances, self.accelerator)
         clock.work = self.work
         micro = self.recipe.training.accumulate
         batches = self.data.batches(self.step * micro)
-        with StopRequest() as stop:
+        with StopRequest() as stop, lost_processes_told(), fast_products():
             while self.step < self.total_steps and not self._stop_asked(stop):
                 waiting = time.perf_counter()
                 step_batches = [next(batches).to(self.accelerator.device) for _ in range(micro)]
                 clock.waited_s += time.perf_counter() - waiting
                 self._report_gradients(step_batches)
                 terms = self.train_step(step_batches)
-                clock.add(step_batches, terms)
+                clock.add(step_batches, terms, self.bad)
                 self._between_steps(clock)
             stopped = self.step < self.total_steps
+            self._tell_bad_steps(wait=True)
             self.save()
         self.listener.finished(self.step, stopped)
         return not stopped
 
     def train_step(self, batches: Sequence[Batch]) -> Terms:
-        """Do one optimizer step on the micro-batches; gives each head's loss terms."""
+        """Do one optimizer step on the micro-batches; gives each head's loss terms.
+
+        A step whose loss or gradient is not finite changes nothing (`bad` is then 1).
+        """
         self.phases.apply(self.step)
         self.module.train()
         self.scheduler.step_update(self.step)
@@ -183,21 +194,29 @@ class Trainer:
             self.errors.note(batch.errors)
         for extra in self.data.extras:
             extra.step_begins(self.step)
-        accelerator = self.accelerator
-        seed = self.recipe.training.seed
-        with keyed_randomness(seed, self.step, accelerator.process_index, accelerator.device):
+        accelerator, training = self.accelerator, self.recipe.training
+        self.guard.begin()
+        with (
+            keyed_randomness(
+                training.seed, self.step, accelerator.process_index, accelerator.device
+            ),
+            attention_kernels(training.attention),
+        ):
             terms = run_step(
                 self.module, batches, self.scale, self._backward, accelerator.num_processes
             )
-        if self.recipe.optimizer.clip_norm:
-            accelerator.clip_grad_norm_(self.module.parameters(), self.recipe.optimizer.clip_norm)
-        self.prepared.step()
-        self.prepared.zero_grad()
+        self.step += 1
+        if accelerator.scaler is not None:
+            accelerator.unscale_gradients(self.prepared)
         for extra in self.data.extras:
             extra.step_ends()
-        self.step += 1
+        self.bad = self.guard.judge(self.step, terms, self.recipe.optimizer.clip_norm)
+        if accelerator.scaler is None:  # else it sets this itself
+            self.optimizer.found_inf = self.bad  # type: ignore[attr-defined]
+        self.prepared.step()
+        self.prepared.zero_grad()
         if self.ema is not None:
-            self.ema.update(self.model, step=self.step)
+            update_average(self.ema.module, self.model, self.ema.get_decay(self.step), self.bad)
         return terms
 
     def state(self) -> dict[str, Any]:
@@ -232,10 +251,9 @@ class Trainer:
         self.step, self.best = int(state["step"]), dict(state["best"])
 
     def save(self) -> None:
-        """Write the resume state and the model, on the first process."""
-        if self.folder is not None and self.accelerator.is_main_process:
-            self.folder.save_last(self.state(), self.averaged_model)
-        self.accelerator.wait_for_everyone()
+        """Write the resume state and the model, on the first process; the others do not wait."""
+        if self.writes is not None:
+            self.writes.save_last(self.state(), self.averaged_model)
 
     def _backward(self, loss: Tensor, is_last: bool) -> None:
         if is_last:
@@ -246,8 +264,8 @@ class Trainer:
 
     def _report_gradients(self, batches: Sequence[Batch]) -> None:
         """Log how the heads move the backbone in the coming step; changes nothing in the run."""
-        every, main = self.recipe.training.gradient_report_every, self.accelerator.is_main_process
-        if not every or (self.step + 1) % every or self.folder is None or not main:
+        every = self.recipe.training.gradient_report_every
+        if not every or (self.step + 1) % every or self.writes is None:
             return
         self.phases.apply(self.step)
         if not any(parameter.requires_grad for parameter in self.model.backbone.parameters()):
@@ -258,42 +276,54 @@ class Trainer:
         factor = 1.0 if scaler is None else float(scaler.get_scale())
         with keyed_randomness(self.recipe.training.seed, self.step, 0, self.accelerator.device):
             found = measure_gradients(inner, batches, self.scale, factor)
-        self.folder.append_gradients(self.step + 1, found)
+        self._survive(self.writes.append_gradients, self.step + 1, found)
+
+    def _tell_bad_steps(self, wait: bool = False) -> None:
+        """Tell of the steps that were left out; TrainingError if there were too many in a row."""
+        for bad in self.guard.found(wait):
+            self.listener.warned(f"step {bad.step} was left out: {bad.reason}")
+            if self.writes is not None:
+                self._survive(self.writes.append_bad_step, bad)
+
+    def _survive(self, write: Callable[..., None], *values: Any) -> None:
+        """Write to the run's folder; a disk that refuses is told and ends nothing."""
+        try:
+            write(*values)
+        except CheckpointError as error:
+            self.listener.warned(f"{error}; training goes on")
 
     def _between_steps(self, clock: Clock) -> None:
         training = self.recipe.training
         is_last = self.step == self.total_steps
-        if self.step % training.log_every == 0 or is_last:
+        log_now = self.step % training.log_every == 0 or is_last
+        self._tell_bad_steps(wait=log_now or self.step % training.save_every == 0)
+        if log_now:
             log = clock.log(self.step, self.total_steps, self.optimizer.param_groups)
             self.listener.logged(log)
-            if self.folder is not None and self.accelerator.is_main_process:
-                self.folder.append_log(log)
-        if training.evaluate_every and (self.step % training.evaluate_every == 0) and not is_last:
-            self._evaluate()
+            if self.writes is not None:
+                self._survive(self.writes.append_log, log)
+        evaluate_now = bool(training.evaluate_every) and self.step % training.evaluate_every == 0
+        if (self.step % training.save_every == 0 or evaluate_now) and not is_last:
+            self._survive(self.save)  # first: whatever happens in an evaluation, the steps are kept
             clock.skip()
-        if self.step % training.save_every == 0 and not is_last:
-            try:
-                self.save()
-            except CheckpointError as error:
-                self.listener.warned(f"{error}; training goes on and saves again later")
+        if evaluate_now and not is_last:
+            self._evaluate()
             clock.skip()
 
     def _evaluate(self) -> None:
-        if self.evaluate is None or not self.accelerator.is_main_process:
-            self.accelerator.wait_for_everyone()
+        """Evaluate on all processes; the first one writes."""
+        if self.evaluate is None:
             return
         results = self.evaluate(self.averaged_model, self.step)
         self.listener.evaluated(self.step, results)
-        if self.folder is not None:
-            self.folder.append_evaluation(self.step, results)
-            self._keep_best(results)
-        self.accelerator.wait_for_everyone()
-
-    def _keep_best(self, results: dict[str, HeadResult]) -> None:
-        for head, result in results.items():
-            if self.folder is not None and result.goodness > self.best.get(head, float("-inf")):
-                self.best[head] = result.goodness
-                self.folder.save_best(head, self.averaged_model, self.step, result)
+        if self.writes is not None:
+            self._survive(self.writes.append_evaluation, self.step, results)
+            for head, result in results.items():
+                if result.goodness > self.best.get(head, float("-inf")):
+                    self.best[head] = result.goodness
+                    self._survive(
+                        self.writes.save_best, head, self.averaged_model, self.step, result
+                    )
 
     def _stop_asked(self, stop: StopRequest) -> bool:
         if self.accelerator.num_processes == 1:
@@ -307,17 +337,19 @@ def check_same_run(state: dict[str, Any], recipe: Recipe, processes: int, where:
     missing = {"step", "world_size", "model", "ema", "optimizer", "best", "recipe"} - set(state)
     if missing:
         raise CheckpointError(f"{where}: not a posekit training state (no {sorted(missing)[0]})")
-    if state["world_size"] != processes:
+    total = recipe.training.batch_total
+    if state["world_size"] != processes and total is None:
         raise CheckpointError(
-            f"{where}: saved by {state['world_size']} processes, found {processes}; "
-            "the batches would differ, so resume with as many as before"
+            f"{where}: saved by {state['world_size']} processes, found {processes}; the batches "
+            "would differ, so resume with as many as before (with training.batch_total, which fixes "
+            "the samples of a step, any number goes on)"
         )
     free = {"out", "data_root"}
     # keys that are newer than the state were at their defaults
     old = recipe_from_dict(state["recipe"], f"{where}: its recipe").model_dump(mode="json")
     new = recipe.model_dump(mode="json")
     for key in new:
-        if key not in free and (difference := _difference(old.get(key), new[key], key)):
+        if key not in free and (difference := _difference(old.get(key), new[key], key, total)):
             raise CheckpointError(
                 f"{where}: this run was trained with another recipe: {difference}; "
                 "resume with the same settings, or start another run with out=..."
@@ -329,52 +361,28 @@ _FREE = {
     "training.save_every",
     "training.evaluate_every",
     "training.gradient_report_every",
+    "training.max_bad_steps",
+    "training.tensorboard",
+    "training.compile",
+    "training.attention",
+    "training.precision",
+    "backbone.gradient_checkpointing",
     "data.workers",
+    "data.cache",
 }
+"""Keys that do not change what a step computes, but for rounding."""
+
+_CUT = {"training.batch_size", "training.accumulate"}
+"""How a step of `training.batch_total` samples is cut into micro-batches."""
 
 
-def _difference(old: Any, new: Any, path: str) -> str | None:
+def _difference(old: Any, new: Any, path: str, batch_total: int | None) -> str | None:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(set(old) | set(new)):
-            if found := _difference(old.get(key), new.get(key), f"{path}.{key}"):
+            if found := _difference(old.get(key), new.get(key), f"{path}.{key}", batch_total):
                 return found
         return None
-    if old == new or path in _FREE or path.endswith(".root"):
+    is_free = path in _FREE or path.endswith(".root") or path.startswith("evaluation.")
+    if old == new or is_free or path.endswith(".protocol") or (path in _CUT and batch_total):
         return None
     return f"{path} was {old!r}, is {new!r}"
-
-
-def build_accelerator(precision: str) -> Accelerator:
-    """Return accelerate's device and precision handling; ConfigError for fp16 without a GPU."""
-    if precision == "fp16" and not torch.cuda.is_available():
-        raise ConfigError("training.precision: fp16 needs a GPU; use bf16 or fp32 on the CPU")
-    mixed = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[precision]
-    state = AcceleratorState._shared_state
-    if state and state.get("_mixed_precision") != mixed:
-        # accelerate keeps one precision a process; a second run in it may want another.
-        AcceleratorState._reset_state()
-    # A micro-batch may hold no sample of some head, whose parameters then get no gradient.
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(
-        mixed_precision=mixed, step_scheduler_with_optimizer=False, kwargs_handlers=[unused]
-    )
-    if accelerator.num_processes > 1:
-        atexit.register(_leave_process_group)
-    return accelerator
-
-
-def _leave_process_group() -> None:
-    """End the group before the interpreter does: gloo's threads abort a process that just ends."""
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
-def _choose_attention(model: nn.Module, device: torch.device, precision: str) -> None:
-    """Train with fused attention, except in bf16 on CPUs, where the plain product is faster.
-
-    benchmarks/cpu_attention.py measures both.
-    """
-    for module in model.modules():
-        if hasattr(module, "fused_attn"):
-            fused = device.type != "cpu" or precision != "bf16"
-            setattr(module, "fused_attn", fused)  # noqa: B010 - timm's attribute

@@ -1,12 +1,11 @@
-"""Muon that orthogonalises all weight matrices of one shape in one batched product."""
+"""Muon for the hidden weight matrices, AdamW for the rest, in one optimizer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from timm.optim import Muon
 from torch import Tensor
 
 _QUINTIC = (
@@ -16,64 +15,90 @@ _QUINTIC = (
     (2.8769, -3.1427, 1.2046),
     (2.8366, -3.0525, 1.2012),
 )
-"""Newton-Schulz coefficients (a, b, c) of each iteration, You 2025; timm's default."""
+"""Newton-Schulz coefficients (a, b, c) of each iteration, You 2025."""
 
 _MOST_STACKED = 1 << 24
 """Numbers in one stack, so that the products' buffers stay small beside the model."""
 
 
-class GroupedMuon(Muon):
-    """timm's Muon with the same steps, state and settings, in a tenth of the calls.
+class Muon(torch.optim.AdamW):
+    """Steps weight matrices along their orthogonalised momentum, all else as AdamW does.
 
-    A ViT has a handful of shapes among its matrices. Those of one shape (or its transpose) are
-    stacked and go through the Newton-Schulz iteration together; momentum, decay and the step
-    itself run over lists. Biases, norms and what AdamW updates is left to timm.
+    The momentum M of a matrix (out, in) becomes the nearest orthogonal matrix O, and the step is
+    lr * sqrt(max(1, out / in)) * O: its largest effect on a vector of a given RMS is the same
+    whatever the width, so one learning rate serves ViT-S and ViT-H. A convolution (out, in, h, w)
+    counts as (out, in * h * w).
 
+    Matrices of one shape (or its transpose) go through the iteration together.
+
+    Args:
+        groups: parameter groups; those with `matrices: True` are stepped by Muon.
+        lr: learning rate of groups that name none.
+        momentum: share of the old momentum in the new one.
+        betas: AdamW's.
+
+    Source: Jordan 2024, "Muon: an optimizer for hidden layers"; the scale as in its reference code.
     Cost: a second copy of each stack in bfloat16 while it is orthogonalised.
     """
 
+    def __init__(
+        self,
+        groups: Iterable[dict[str, Any]],
+        lr: float,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ):
+        super().__init__(groups, lr=lr, betas=betas, fused=True)
+        self.defaults.update(matrices=False, momentum=momentum)
+        for group in self.param_groups:
+            group.setdefault("matrices", False)
+            group.setdefault("momentum", momentum)
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Step all parameters that have a gradient; gives what `closure` gives."""
+        """Step all parameters that have a gradient; return what `closure` returns."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        done: list[tuple[Tensor, Tensor]] = []
-        for group in self.param_groups:
-            if not group.get("use_fallback", False):
-                matrices = [p for p in group["params"] if p.grad is not None and p.ndim >= 2]
-                self._step_matrices(matrices, group)
-                done += [(matrix, matrix.grad) for matrix in matrices]
-        for matrix, _ in done:
-            matrix.grad = None  # timm steps what has a gradient
-        super().step()
-        for matrix, gradient in done:
-            matrix.grad = gradient
+        groups = self.param_groups
+        for group in groups:
+            if group["matrices"]:
+                self._step_matrices([p for p in group["params"] if p.grad is not None], group)
+        self.param_groups = [group for group in groups if not group["matrices"]]
+        try:
+            super().step()
+        finally:
+            self.param_groups = groups
         return loss
 
     def _step_matrices(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
         if not matrices:
             return
         momenta = [self._momentum(matrix) for matrix in matrices]
-        torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
         gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
+        bad: Tensor | None = getattr(self, "found_inf", None)
+        keep: Tensor | float = 1.0
+        if bad is not None:  # a step to leave out: 0 for the step, the momentum for the gradient
+            keep, is_bad = 1.0 - bad, bad > 0
+            pairs = zip(momenta, gradients, strict=True)
+            gradients = [torch.where(is_bad, old, gradient) for old, gradient in pairs]
+        torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"] * keep)
         torch._foreach_lerp_(momenta, gradients, 1.0 - group["momentum"])
-        flat = [momentum.flatten(1) for momentum in momenta]  # a convolution is (out, in * h * w)
+        flat = [momentum.flatten(1) for momentum in momenta]
         for numbers in _stacks(flat):
-            directions = _orthogonalised([flat[number] for number in numbers], group["eps"])
-            # an update as large as AdamW's (Liu et al. 2025, arXiv:2502.16982)
-            scale = 0.2 * max(flat[numbers[0]].shape) ** 0.5
+            directions = _orthogonalised([flat[number] for number in numbers])
             for number, direction in zip(numbers, directions, strict=True):
-                matrix = matrices[number]
-                matrix.add_(direction.reshape(matrix.shape), alpha=-group["lr"] * scale)
+                matrix, (rows, columns) = matrices[number], flat[number].shape
+                size = group["lr"] * max(1.0, rows / columns) ** 0.5
+                matrix.sub_(direction.reshape(matrix.shape) * (size * keep))
 
     def _momentum(self, matrix: Tensor) -> Tensor:
         state = self.state[matrix]
-        if "momentum_buffer" not in state:
-            state["use_muon"] = True
-            state["momentum_buffer"] = torch.zeros_like(matrix, memory_format=torch.preserve_format)
-        return state["momentum_buffer"]
+        if not state:
+            state["step"] = torch.zeros((), device=matrix.device)  # AdamW's loader looks for it
+            state["momentum"] = torch.zeros_like(matrix, memory_format=torch.preserve_format)
+        return state["momentum"]
 
 
 def _stacks(matrices: list[Tensor]) -> list[list[int]]:
@@ -88,10 +113,10 @@ def _stacks(matrices: list[Tensor]) -> list[list[int]]:
     return [stack for stacks in alike.values() for stack in stacks]
 
 
-def _orthogonalised(matrices: list[Tensor], eps: float) -> list[Tensor]:
-    """Return the nearest orthogonal matrices (bfloat16) of matrices that are alike.
+def _orthogonalised(matrices: list[Tensor], eps: float = 1e-7) -> list[Tensor]:
+    """Return the nearest orthogonal matrices (float32) of matrices that are alike.
 
-    Source: the quintic Newton-Schulz iteration of Jordan 2024 (Muon), five steps.
+    Source: the quintic Newton-Schulz iteration of Jordan 2024 (Muon), five steps in bfloat16.
     """
     tall = [matrix.shape[0] > matrix.shape[1] for matrix in matrices]
     wide = [m.mT if turned else m for m, turned in zip(matrices, tall, strict=True)]
@@ -102,4 +127,5 @@ def _orthogonalised(matrices: list[Tensor], eps: float) -> list[Tensor]:
         gram = torch.bmm(stack, stack.mT)
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         stack = torch.baddbmm(stack, polynomial, stack, beta=a)
-    return [f.mT if turned else f for f, turned in zip(stack, tall, strict=True)]
+    found = stack.float()
+    return [f.mT if turned else f for f, turned in zip(found, tall, strict=True)]

@@ -10,7 +10,7 @@ import torch
 
 from posekit.config.recipe import Optimizer
 from posekit.models import PoseModel, parameter_groups
-from posekit.training.muon import GroupedMuon
+from posekit.training.muon import Muon
 
 
 def build_optimizer(
@@ -20,9 +20,9 @@ def build_optimizer(
 
     Parameters of the loss (`others`) get the top layer's learning rate and no weight decay.
 
-    AdamW is ViTPose's. Muon (Jordan 2024; timm's, with updates scaled to AdamW's size) steps along
-    the orthogonalised momentum of each weight matrix and learns from random weights in a fraction
-    of AdamW's samples; biases, norms and the position table stay with AdamW at `adamw_lr`.
+    AdamW is ViTPose's. Muon steps along the orthogonalised momentum of each hidden weight matrix
+    and learns from random weights in a fraction of AdamW's samples. The stem, each head's last
+    layer, biases, norms and position tables stay with AdamW at `adamw_lr`.
     """
     groups = parameter_groups(
         model, lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay
@@ -34,33 +34,33 @@ def build_optimizer(
         for group in groups:
             group["lr"] = config.lr  # timm's schedulers multiply by the group's lr_scale
         return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
-    parts = [part for group in groups for part in _split(group, model, config)]
-    return GroupedMuon(parts, lr=config.lr, momentum=config.momentum, betas=config.betas)
-
-
-_TABLE = re.compile(r"pos_embed|_token$|\.token$")
-"""Position tables and single tokens: rows that are added or joined, no matrices that multiply."""
-
-
-def _split(group: dict[str, Any], model: PoseModel, config: Optimizer) -> list[dict[str, Any]]:
-    """Split a group into its weight matrices (Muon) and the rest (AdamW)."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
+    hidden = hidden_matrices(model)
+    parts = [part for group in groups for part in _split(group, names, hidden, config)]
+    return Muon(parts, lr=config.lr, momentum=config.momentum, betas=config.betas)
+
+
+_NOT_HIDDEN = re.compile(r"patch_embed\.|pos_embed|_token$|\.token$")
+"""The stem, position tables and single tokens: inputs, or rows that are added or joined."""
+
+
+def hidden_matrices(model: torch.nn.Module) -> set[str]:
+    """Return the names of a model's weights that multiply one hidden layer into another."""
+    names = [name for name, p in model.named_parameters() if p.ndim >= 2]
+    last = {name.split(".")[1]: name for name in names if name.startswith("heads.")}
+    return {name for name in names if not _NOT_HIDDEN.search(name)} - set(last.values())
+
+
+def _split(
+    group: dict[str, Any], names: dict[int, str], hidden: set[str], config: Optimizer
+) -> list[dict[str, Any]]:
+    """Split a group into its hidden matrices (Muon) and the rest (AdamW)."""
     matrices: list[torch.nn.Parameter] = []
     rest: list[torch.nn.Parameter] = []
     for parameter in group["params"]:
-        name = names.get(id(parameter), "")
-        is_matrix = parameter.ndim >= 2 and name and not _TABLE.search(name)
-        (matrices if is_matrix else rest).append(parameter)
-    scale = group["lr_scale"]
-    decay = group["weight_decay"]
-    parts = [
-        {"params": matrices, "lr": config.lr, "lr_scale": scale, "weight_decay": decay},
-        {
-            "params": rest,
-            "lr": config.lr,
-            "lr_scale": scale * config.adamw_lr / config.lr,
-            "weight_decay": decay,
-            "use_fallback": True,
-        },
-    ]
+        (matrices if names.get(id(parameter)) in hidden else rest).append(parameter)
+    scale, decay = group["lr_scale"], group["weight_decay"]
+    own = {"lr": config.lr, "lr_scale": scale, "weight_decay": decay}
+    other = {**own, "lr_scale": scale * config.adamw_lr / config.lr}
+    parts = [{"params": matrices, "matrices": True, **own}, {"params": rest, **other}]
     return [part for part in parts if part["params"]]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import warnings
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,15 +17,17 @@ from posekit.errors import CheckpointError, ConfigError
 from posekit.models import PoseModel
 from posekit.models.checkpoint import save_checkpoint
 from posekit.models.training_state import load_training_state, save_training_state
-from posekit.output import write_text
+from posekit.output import finite, write_text
 from posekit.training.events import HeadResult, StepLog
 from posekit.training.gradients import GradientReport
+from posekit.training.guard import BadStep
 
 
 class RunFolder:
     """The folder of one run.
 
     Holds recipe.yaml (resolved), log.jsonl, checkpoints/last.state (exact resume),
+    checkpoints/previous.state (the one saved before),
     checkpoints/last.safetensors (the model to use), checkpoints/best-HEAD.safetensors, eval/HEAD/.
 
     Args:
@@ -39,6 +44,11 @@ class RunFolder:
         return self.path / "checkpoints" / "last.state"
 
     @property
+    def previous_state_file(self) -> Path:
+        """The state saved before that one, for when that one is damaged."""
+        return self.path / "checkpoints" / "previous.state"
+
+    @property
     def model_file(self) -> Path:
         """The model as of the last save."""
         return self.path / "checkpoints" / "last.safetensors"
@@ -48,18 +58,23 @@ class RunFolder:
         """One JSON object a line."""
         return self.path / "log.jsonl"
 
-    def start(self, resume: bool) -> dict[str, Any] | None:
+    def start(
+        self, resume: bool, warn: Callable[[str], None] = warnings.warn
+    ) -> dict[str, Any] | None:
         """Make the folder, or take up the run in it.
+
+        Args:
+            resume: go on with the run in the folder, if there is one.
+            warn: is told if the newest state is damaged and the one before it is taken.
 
         Returns:
             The saved state if `resume` and there is one, else None.
 
         Raises:
             ConfigError: the folder holds a run and `resume` is False, or it cannot be made.
-            CheckpointError: the saved state is damaged.
+            CheckpointError: the saved states are damaged.
         """
-        if resume and self.state_file.exists():
-            state = load_training_state(self.state_file)
+        if resume and (state := self._newest_state(warn)) is not None:
             self._cut_log(int(state.get("step", 0)))
             return state
         if self.log_file.exists() and not resume:
@@ -79,6 +94,10 @@ class RunFolder:
         """Add a training line to log.jsonl."""
         self._append(dataclasses.asdict(log))
 
+    def append_bad_step(self, bad: BadStep) -> None:
+        """Add a line about a step that was left out to log.jsonl."""
+        self._append({"step": bad.step, "left_out": bad.reason})
+
     def append_evaluation(self, step: int, results: dict[str, HeadResult]) -> None:
         """Add an evaluation line to log.jsonl."""
         metrics = {head: result.metrics for head, result in results.items()}
@@ -91,7 +110,7 @@ class RunFolder:
     def save_last(self, state: dict[str, Any], model: PoseModel) -> None:
         """Write the resume state and the model; CheckpointError leaves the old files intact."""
         self.state_file.parent.mkdir(parents=True, exist_ok=True)
-        save_training_state(self.state_file, state)
+        save_training_state(self.state_file, state, self.previous_state_file)
         save_checkpoint(self.model_file, model, self._description(state["step"]))
 
     def save_best(self, head: str, model: PoseModel, step: int, result: HeadResult) -> None:
@@ -110,21 +129,34 @@ class RunFolder:
             for name, head in self.recipe.heads.items()
         }
 
-    def _append(self, line: dict[str, Any]) -> None:
+    def _newest_state(self, warn: Callable[[str], None]) -> dict[str, Any] | None:
+        previous = self.previous_state_file
         try:
-            with self.log_file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            if self.state_file.exists() or not previous.exists():
+                return load_training_state(self.state_file) if self.state_file.exists() else None
+        except CheckpointError as error:
+            if not previous.exists():
+                raise
+            warn(f"{error}; going on from {previous.name}, which was saved before it")
+        return load_training_state(previous)
+
+    def _append(self, line: dict[str, Any]) -> None:
+        text = json.dumps(finite(line), allow_nan=False) + "\n"
+        try:
+            with self.log_file.open("ab+") as file:
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    text = text if file.read(1) == b"\n" else "\n" + text  # cut by a full disk
+                file.write(text.encode())
         except OSError as error:
             raise CheckpointError(
-                f"{self.log_file}: cannot be written ({error.strerror}); free space and go on "
-                "with --resume"
+                f"{self.log_file}: cannot be written ({error.strerror}); free some space"
             ) from None
 
     def _cut_log(self, step: int) -> None:
-        """Drop log lines of steps after `step`, which the resumed run does again."""
-        lines = (
-            self.log_file.read_text(encoding="utf-8").splitlines() if self.log_file.exists() else []
-        )
+        """Drop damaged lines, and those of steps after `step`, which the resumed run does again."""
+        text = self.log_file.read_bytes() if self.log_file.exists() else b""
+        lines = text.decode(errors="replace").splitlines()
         kept = [line for line in lines if _step_of(line) <= step]
         write_text(self.log_file, (line + "\n" for line in kept), sync=True, error=CheckpointError)
 

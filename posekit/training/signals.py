@@ -1,4 +1,4 @@
-"""Stopping a run between two steps on Ctrl-C or SIGTERM."""
+"""Stopping a run between two steps on Ctrl-C, SIGTERM or the loss of its terminal (SIGHUP)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
+_SIGNALS = [signal.SIGINT, signal.SIGTERM]
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    _SIGNALS.append(signal.SIGHUP)
+
 
 class StopRequest:
-    """While entered, the first SIGINT or SIGTERM only sets `asked`; a second SIGINT interrupts.
+    """While entered, the first SIGINT, SIGTERM or SIGHUP only sets `asked`; a second SIGINT interrupts.
 
     Outside the main thread, where Python allows no handlers, `asked` just stays False.
     """
@@ -20,7 +24,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in _SIGNALS:
                 self._before[number] = signal.signal(number, self._handle)
         return self
 

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from posekit.data.batch import Batch, Group, Part
 from posekit.models import PoseModel
+from posekit.models.batch_norm import SharedBatchNorm2d
+from posekit.models.processes import rank_and_size
 from posekit.training.losses import LossTerm, PointLoss, loss_term
 from posekit.training.objective import Objective, Terms
 
@@ -72,29 +74,60 @@ class LossModule(Objective):
         self.model = model
         self.losses = nn.ModuleDict(dict(losses))
         self.extras = tuple(extras)
+        self._shared = {
+            name
+            for name in self.losses
+            if any(isinstance(m, SharedBatchNorm2d) for m in model.head(name).modules())
+        }
 
     def forward(self, batch: Batch) -> Terms:
-        """Return the terms of a micro-batch's loss."""
+        """Return the terms of a micro-batch's loss.
+
+        The heads run in one order on every process, and one that normalises over the rows of all
+        processes runs without rows where a process has none: their exchanges then match.
+        """
+        features = [self._features(part) for part in batch.parts]
+        places = {
+            group.head: (number, group)
+            for number, part in enumerate(batch.parts)
+            for group in part.groups
+        }
+        outputs: list[dict[str, Tensor]] = [{} for _ in batch.parts]
         terms: dict[str, tuple[Tensor, Tensor]] = {}
-        for part in batch.parts:
-            made = self._run(part)
-            with torch.autocast(part.images.device.type, enabled=False):
-                for group in part.groups:
-                    term = self._term(group.head, made.outputs[group.head], group)
-                    terms[group.head] = (term.total, term.weight)
-            rows = {group.head: len(group) for group in part.groups}
-            for extra in self.extras:
-                for name, total in extra(self.model, made).items():
-                    head = name.partition(".")[0]
-                    count = total.new_tensor(float(rows[head] if head else len(part.images)))
-                    terms[name] = _plus(terms.get(name), (total, count))
+        for head in self.losses:
+            if head not in places:
+                if head in self._shared and self.training and rank_and_size()[1] > 1:
+                    terms[head] = self._without_rows(head, features[0][1])
+                continue
+            number, group = places[head]
+            rows = (head, slice(group.start, group.stop))
+            output = self.model.run_heads(features[number][1], [rows])[head]
+            outputs[number][head] = output
+            with torch.autocast(output.device.type, enabled=False):
+                term = self._term(head, output, group)
+            terms[head] = (term.total, term.weight)
+        for part, (images, found), own in zip(batch.parts, features, outputs, strict=True):
+            self._add_extras(terms, PartOutputs(part, images, found, own))
         return terms
 
-    def _run(self, part: Part) -> PartOutputs:
-        groups = groups_of(part)
+    def _features(self, part: Part) -> tuple[Tensor | None, Tensor]:
         images = None if part.is_cached else self.model.normalise(part.images)
-        features = part.images.float() if images is None else self.model.features(images, groups)
-        return PartOutputs(part, images, features, self.model.run_heads(features, groups))
+        if images is None:
+            return None, part.images.float()
+        return images, self.model.features(images, groups_of(part))
+
+    def _without_rows(self, head: str, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Run a head on no rows, for the other processes' sake; its loss is 0."""
+        total = self.model.head(head)(features.detach()[:0]).float().sum()
+        return total, torch.zeros_like(total)
+
+    def _add_extras(self, terms: dict[str, tuple[Tensor, Tensor]], made: PartOutputs) -> None:
+        rows = {group.head: len(group) for group in made.part.groups}
+        for extra in self.extras:
+            for name, total in extra(self.model, made).items():
+                head = name.partition(".")[0]
+                count = total.new_tensor(float(rows[head] if head else len(made.part.images)))
+                terms[name] = _plus(terms.get(name), (total, count))
 
     def label_weight(self, batch: Batch) -> dict[str, Tensor]:
         """Return head -> sum of the weights that `forward` would give, without the model."""

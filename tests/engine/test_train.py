@@ -136,7 +136,7 @@ def test_a_full_disk_while_saving_keeps_the_last_checkpoint(tiny, monkeypatch):
     with pytest.raises(CheckpointError, match="No space left on device"):
         posekit.train(recipe, evaluate=False, listener=listener)
     assert len(listener.warnings) == 1
-    assert "training goes on and saves again later" in listener.warnings[0]
+    assert "training goes on" in listener.warnings[0]
     monkeypatch.undo()
     folder = RunFolder(recipe.out, recipe)
     assert folder.start(resume=True)["step"] == 1

@@ -11,6 +11,7 @@ from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from posekit.errors import ConfigError
+from posekit.models.batch_norm import SharedBatchNorm2d
 from posekit.models.decoders.base import DecoderConfig, Size, check_size, init_convolutions
 
 
@@ -34,7 +35,7 @@ class ClassicConfig(DecoderConfig):
         if isinstance(widths, int):
             widths = (widths,) * self.layers
         check_size("classic", size, target, 2 ** len(widths), f"layers: {len(widths)}")
-        norm = nn.BatchNorm2d if self.norm == "batch" else LayerNorm2d
+        norm = SharedBatchNorm2d if self.norm == "batch" else LayerNorm2d
         return ClassicDecoder(in_channels, out_channels, widths, norm)
 
 
@@ -69,7 +70,7 @@ class ClassicDecoder(nn.Module):
         in_channels: int,
         out_channels: int,
         channels: Sequence[int],
-        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+        norm: Callable[[int], nn.Module] = SharedBatchNorm2d,
     ):
         super().__init__()
         self.deconv_layers = nn.Sequential(*transposed_layers(in_channels, channels, norm))

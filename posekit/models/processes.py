@@ -1,0 +1,152 @@
+"""What the processes of one run say to each other (torch.distributed)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from posekit.errors import PosekitError
+
+T = TypeVar("T")
+
+
+def rank_and_size() -> tuple[int, int]:
+    """Return this process's number and how many there are; (0, 1) without a process group."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return 0, 1
+    return dist.get_rank(), dist.get_world_size()
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """Return on every process what `make` returns on the first, the only one that calls it.
+
+    Tensors in nested dicts, lists and tuples travel one by one, so that a state of many gigabytes
+    needs no second copy; they arrive on the CPU.
+
+    Raises:
+        PosekitError: `make` raised it; every process then raises the same.
+    """
+    rank, size = rank_and_size()
+    if size == 1:
+        return make()
+    tensors: list[Tensor] = []
+    box: list[Any] = [None]
+    if rank == 0:
+        try:
+            outline = _outline(make(), tensors)
+            box = [(outline, [(t.shape, t.dtype) for t in tensors])]
+        except PosekitError as error:
+            box = [error]
+    dist.broadcast_object_list(box)
+    if isinstance(box[0], PosekitError):
+        raise box[0]
+    outline, kinds = box[0]
+    device = _device()
+    received = []
+    for number, (shape, dtype) in enumerate(kinds):
+        empty = torch.empty(shape, dtype=dtype, device=device)
+        tensor = tensors[number].to(device) if rank == 0 else empty
+        dist.broadcast(tensor, 0)
+        received.append(tensor.cpu())
+    return _filled(outline, received)
+
+
+def to_first(make: Callable[[], T]) -> list[T] | None:
+    """Return, on the first process, what `make` returned on each; None on the others.
+
+    Raises:
+        PosekitError: `make` failed on some process; every process then raises it.
+    """
+    rank, size = rank_and_size()
+    if size == 1:
+        return [make()]
+    mine: Any
+    try:
+        mine = make()
+    except (PosekitError, OSError, RuntimeError) as error:
+        mine = _Failed(error if isinstance(error, PosekitError) else PosekitError(str(error)))
+    gathered: list[Any] | None = [None] * size if rank == 0 else None
+    dist.gather_object(mine, gathered)
+    failed = next((one for one in gathered or () if isinstance(one, _Failed)), None)
+    box = [failed]
+    dist.broadcast_object_list(box)
+    if box[0] is not None:
+        raise box[0].error
+    return gathered
+
+
+@contextmanager
+def first_goes_ahead(work: str) -> Iterator[None]:
+    """Let the first process do a piece of work, however long it takes, before the others.
+
+    The others ask torchrun's store instead of standing in a barrier, which would time out.
+
+    Args:
+        work: a name for it; every process enters with the same names in the same order.
+    """
+    rank, size = rank_and_size()
+    if size == 1:
+        yield
+        return
+    store = dist.distributed_c10d._get_default_store()
+    _turns[work] = _turns.get(work, 0) + 1
+    done = f"posekit/{work}/{_turns[work]}"
+    if rank:
+        store.wait([done], _LONG)
+    try:
+        yield
+    finally:
+        if rank == 0:
+            store.set(done, "1")
+
+
+_LONG = timedelta(days=7)
+_turns: dict[str, int] = {}
+
+
+class _Failed:
+    """An error on its way to the other processes."""
+
+    def __init__(self, error: PosekitError):
+        self.error = error
+
+
+class _Place:
+    """Stands in an outline for the tensor of a number."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+
+def _outline(value: Any, tensors: list[Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        tensors.append(value.detach().contiguous())
+        return _Place(len(tensors) - 1)
+    if isinstance(value, dict):
+        return {key: _outline(inner, tensors) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_outline(inner, tensors) for inner in value)
+    return value
+
+
+def _filled(outline: Any, tensors: list[Tensor]) -> Any:
+    if isinstance(outline, _Place):
+        return tensors[outline.number]
+    if isinstance(outline, dict):
+        return {key: _filled(inner, tensors) for key, inner in outline.items()}
+    if isinstance(outline, list | tuple):
+        return type(outline)(_filled(inner, tensors) for inner in outline)
+    return outline
+
+
+def _device() -> torch.device:
+    """Return the device on which the group's tensors travel."""
+    if dist.get_backend() == "nccl":
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
