@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 
 Warp = Literal["plain", "udp"]
+Pixels = Literal["full", "reduced"]
 
 
 def crop_size_for(
@@ -163,18 +164,85 @@ def warp_image(image: np.ndarray, matrix: np.ndarray, input_size: tuple[int, int
     return cv2.warpAffine(image, np.asarray(matrix), (width, height), flags=cv2.INTER_LINEAR)
 
 
-def cut_crops(
-    images: Sequence[np.ndarray], matrices: np.ndarray, input_size: tuple[int, int]
+def cut_crop(
+    image: np.ndarray, matrix: np.ndarray, input_size: tuple[int, int], pixels: Pixels = "full"
 ) -> np.ndarray:
-    """Cut one crop out of each image, uint8 (h, w, 3); see `warp_image`.
+    """Cut one crop out of an image, the one way in training, evaluation and prediction.
+
+    Args:
+        image: uint8 (h, w, 3).
+        matrix: float64 (2, 3), image to crop.
+        input_size: (height, width) of the crop.
+        pixels: 'full' interpolates in the image itself (ViTPose's official code); 'reduced' takes
+            means of 2x2, 4x4 or 8x8 pixels first where the crop is that much smaller, so that no
+            fine detail turns into noise.
+
+    Returns:
+        uint8 (height, width, 3).
+    """
+    by = reduction(matrix) if pixels == "reduced" else 1
+    if by > 1:
+        image, matrix = _reduced_part(image, matrix, input_size, by)
+    return warp_image(image, matrix, input_size)
+
+
+def cut_crops(
+    images: Sequence[np.ndarray],
+    matrices: np.ndarray,
+    input_size: tuple[int, int],
+    pixels: Pixels = "full",
+) -> np.ndarray:
+    """Cut one crop out of each image, uint8 (h, w, 3); see `cut_crop`.
 
     Returns:
         uint8 (B, height, width, 3).
     """
     crops = np.empty((len(matrices), *input_size, 3), dtype=np.uint8)
     for i, (image, matrix) in enumerate(zip(images, matrices, strict=True)):
-        crops[i] = warp_image(image, matrix, input_size)
+        crops[i] = cut_crop(image, matrix, input_size, pixels)
     return crops
+
+
+def reduction(matrix: np.ndarray) -> int:
+    """Return 8, 4, 2 or 1: by how much an image may be reduced before it is cut by a matrix."""
+    (a, b, _), (c, d, _) = np.asarray(matrix).tolist()
+    area = abs(a * d - b * c)  # of a pixel of the image, in pixels of the crop
+    return next((by for by in (8, 4, 2) if area * by * by <= 1), 1)
+
+
+def reduced(image: np.ndarray, by: int) -> np.ndarray:
+    """Return the means of an image's blocks of `by` x `by` pixels; the last ones may be cut off.
+
+    Pixel (x, y) of the result lies at (by * x + (by - 1) / 2, ...) in the image, whatever its
+    sides; they are those of the image divided by `by`, rounded up.
+    """
+    height, width = image.shape[:2]
+    missing = -height % by, -width % by
+    if any(missing):
+        image = cv2.copyMakeBorder(image, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE)
+    size = (image.shape[1] // by, image.shape[0] // by)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _reduced_part(
+    image: np.ndarray, matrix: np.ndarray, input_size: tuple[int, int], by: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Reduce the part of an image that a crop shows; return it and the matrix from it to the crop.
+
+    The part begins at a whole block, so that it holds the same numbers as the whole image reduced.
+    """
+    height, width = input_size
+    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], dtype=np.float64)
+    inside = np.linalg.solve(matrix[:, :2], (corners - matrix[:, 2]).T).T
+    limit = np.array(image.shape[1::-1])
+    first = np.clip((np.floor(inside.min(0) / by) - 1) * by, 0, limit).astype(int)
+    last = np.clip((np.ceil(inside.max(0) / by) + 1) * by, 0, limit).astype(int)
+    if (last <= first).any():  # the crop lies outside the image: black
+        return image, matrix
+    part = reduced(image[first[1] : last[1], first[0] : last[0]], by)
+    linear = matrix[:, :2]
+    shift = matrix[:, 2] + linear @ (first + (by - 1) / 2)
+    return part, np.concatenate([linear * by, shift[:, None]], axis=1)
 
 
 def _pairs(values: np.ndarray) -> np.ndarray:

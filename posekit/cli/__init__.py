@@ -46,6 +46,7 @@ def main() -> None:
 
 
 def _say_error(error: PosekitError) -> None:
+    process = f" (process {os.environ['RANK']})" if os.environ.get("RANK", "0") != "0" else ""
     Console(stderr=True).print(
-        f"posekit: {error}", style="red", highlight=False, soft_wrap=True, markup=False
+        f"posekit{process}: {error}", style="red", highlight=False, soft_wrap=True, markup=False
     )

@@ -56,6 +56,7 @@ def train(
     loaded = read_recipe(recipe, settings)
     from posekit.engine import single_heads  # noqa: PLC0415
     from posekit.engine import train as engine  # noqa: PLC0415
+    from posekit.engine.processes import own_rank  # noqa: PLC0415
 
     console = make_console(as_json)
     if plan:
@@ -71,6 +72,8 @@ def train(
         raise typer.Exit(1)
     if alone:
         single_heads.train_alone(done.folder, listener=listener)
+    if own_rank():  # the first process tells
+        return
     compared = single_heads.compare_heads(done.folder)
     emit({"folder": str(done.folder), "heads": compared}, as_json)
     console.print(comparison_table(f"Heads of {done.folder}", compared))

@@ -100,13 +100,26 @@ class Data(Strict):
         workers: processes that decode and crop; 0 does it in the main process.
         cache: 'none' decodes every image again, 'store' keeps each instance's neighbourhood in a
             memory-mapped crop store in the cache folder (small data that is read many times).
+        pixels: 'reduced' takes means of 2x2, 4x4 or 8x8 pixels where a crop is that much smaller
+            than its image, in training, evaluation and prediction alike: faster, and without
+            aliasing; 'full' interpolates in the whole image, as ViTPose's official code does.
         features: keep the frozen backbone's maps of the crops too; needs freeze.backbone.
     """
 
     sampling: Sampling = Sampling()
     workers: int = Field(2, ge=0)
     cache: Literal["none", "store"] = "none"
+    pixels: Literal["full", "reduced"] = "reduced"
     features: FeatureCache | None = None
+
+    @model_validator(mode="after")
+    def _stored_pixels(self) -> Data:
+        if self.cache == "store" and self.pixels == "full":
+            raise ValueError(
+                "'cache: store' keeps reduced pixels, but 'pixels' is 'full'; set one of them to "
+                "'none' or 'reduced'"
+            )
+        return self
 
 
 class Schedule(Strict):
@@ -160,7 +173,8 @@ class Training(Strict):
         accumulate: micro-batches of an optimizer step.
         batch_total: samples of an optimizer step over all processes; `accumulate` then follows
             from the number of processes, so that one GPU and eight train alike.
-        precision: arithmetic of the model; losses and weights stay float32.
+        precision: arithmetic of the model; 'auto' is bf16 on GPUs that have it, else fp32. Losses,
+            weights and decoding stay float32.
         attention: kernel of the fused attention; 'auto' takes flash or memory-efficient attention,
             never cuDNN's, whose gradient in bfloat16 is NaN now and then.
         max_bad_steps: a step whose loss or gradient is not a finite number changes nothing; so many
@@ -188,7 +202,7 @@ class Training(Strict):
     batch_size: int = Field(64, ge=1)
     accumulate: int = Field(1, ge=1)
     batch_total: int | None = Field(None, ge=1)
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     attention: Literal["auto", "flash", "efficient", "math"] = "auto"
     max_bad_steps: int = Field(20, ge=1)
     ema_decay: float = Field(0.0, ge=0, lt=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -28,12 +29,14 @@ class HeadData:
         input_size: (height, width) of the crops in pixels.
         warp: 'plain' or 'udp', as the head's codec says.
         augmentation: how training crops vary; not at all if left out.
+        pixels: 'reduced' or 'full', see `posekit.warp.cut_crop`.
     """
 
     index: PoseIndex
     input_size: tuple[int, int]
     warp: Warp
     augmentation: AugmentationConfig = NO_AUGMENTATION
+    pixels: Literal["full", "reduced"] = "reduced"
 
 
 @dataclass(frozen=True, slots=True)

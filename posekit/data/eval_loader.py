@@ -16,7 +16,7 @@ from posekit.data.images import read_image
 from posekit.data.index import PoseIndex
 from posekit.data.workers import guarded, stream
 from posekit.errors import DatasetError
-from posekit.warp import Warp, crop_matrices, crop_size_for, warp_image
+from posekit.warp import Pixels, Warp, crop_matrices, crop_size_for, cut_crop
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class EvalLoader:
         rows: rows of the index, by default the trainable ones, which is what official protocols
             evaluate on annotated boxes; with `boxes`, rows of those.
         boxes: detector boxes to use instead of the annotated ones.
+        pixels: 'full' or 'reduced', see `posekit.warp.cut_crop`.
         context: how workers start; see MixedLoader.
 
     Raises:
@@ -81,13 +82,15 @@ class EvalLoader:
         workers: int = 0,
         rows: np.ndarray | None = None,
         boxes: DetectedBoxes | None = None,
+        pixels: Pixels = "full",
         context: str | None = None,
     ):
         if rows is None:
             rows = np.asarray(index.trainable) if boxes is None else np.arange(len(boxes.box_xywh))
         image_index = index.columns.image_index if boxes is None else boxes.image_index
         order = np.argsort(image_index[rows], kind="stable")
-        self._crops = _Crops(index, input_size, warp, boxes, np.asarray(rows)[order], batch_size)
+        ordered = np.asarray(rows)[order]
+        self._crops = _Crops(index, input_size, warp, boxes, ordered, batch_size, pixels)
         self._workers, self._context = workers, context
 
     def __len__(self) -> int:
@@ -110,8 +113,9 @@ class _Crops(Dataset[Any]):
         boxes: DetectedBoxes | None,
         rows: np.ndarray,
         batch_size: int,
+        pixels: Pixels,
     ):
-        self._index, self._input_size, self._warp = index, input_size, warp
+        self._index, self._input_size, self._warp, self._pixels = index, input_size, warp, pixels
         self._boxes, self._rows, self._batch_size = boxes, rows, batch_size
 
     def __len__(self) -> int:
@@ -132,7 +136,7 @@ class _Crops(Dataset[Any]):
                 height, width = self._index.columns.image_size[image].tolist()
                 pixels = read_image(self._index.image_file_at(image), (height, width))
                 shown = image
-            out[i] = warp_image(pixels, matrices[i], self._input_size)
+            out[i] = cut_crop(pixels, matrices[i], self._input_size, self._pixels)
         return images, rows, center, size
 
     def _places(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

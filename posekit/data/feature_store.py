@@ -168,7 +168,7 @@ class _Views(Dataset[Any]):
         matrices = image_to_crop([s.geometry for s in samples], head.input_size, head.warp)
         crops = np.zeros((len(samples), *head.input_size, 3), np.uint8)
         failures: dict[str, list[str]] = {}
-        files = ImageFiles(head.index)
+        files = ImageFiles(head.index, reduce=head.pixels == "reduced")
         for i, sample in enumerate(samples):
             if str(sample.row) in failures:
                 continue
@@ -245,7 +245,7 @@ def _only_one(file: Path) -> Iterator[None]:
 
 def _key(head: HeadData, rows: np.ndarray, shape: tuple[int, ...], more: list[Any]) -> str:
     settings = [
-        *(FEATURES_VERSION, head.index.folder.name, head.input_size, head.warp),
+        *(FEATURES_VERSION, head.index.folder.name, head.input_size, head.warp, head.pixels),
         *(head.augmentation.model_dump(mode="json"), shape, *more),
     ]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
+from posekit.data.jpeg import JPEG_START, is_truncated_jpeg
 from posekit.errors import DatasetError
+from posekit.warp import reduced
 
-_RAW_FRAME = cv2.IMREAD_IGNORE_ORIENTATION
+_ORIENTATION_TAG = 0x0112
+_EXIF_MARKS = (b"Exif", b"EXIF", b"eXIf")  # of JPEG, WebP and PNG
+_TIFF_STARTS = (b"II*\0", b"MM\0*")
+_HEADER = 1 << 16
+TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.transpose(1, 0, 2),
+    6: lambda image: image.transpose(1, 0, 2)[:, ::-1],
+    7: lambda image: image.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda image: image.transpose(1, 0, 2)[::-1],
+}
+"""EXIF orientation -> what turns the raster (h, w, 3) upright."""
+
 _COLOUR = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-_START_OF_SCAN = 0xDA
 
 
 def use_one_thread() -> None:
@@ -30,19 +47,19 @@ def read_image(
 ) -> np.ndarray:
     """Read an image file as RGB.
 
-    Grey images get three equal channels, an alpha channel is dropped, 16 bits become 8. The pixels
-    are those of the file's own raster, which is the frame of COCO-style annotations: an EXIF
-    orientation is ignored, unless the annotation declares the size that only the turned image has
-    (then the annotation tool turned it, and so is it here).
+    Grey images get three equal channels, an alpha channel is dropped, 16 bits become 8. An EXIF
+    orientation is followed: annotation tools show pictures upright, and so do the decoders that
+    other toolkits read with. Only where the annotation declares the size of the file's own raster,
+    and the upright picture has another, is that raster taken.
 
     Args:
         file: the image file.
         declared_size: (height, width) that the annotation states, or (0, 0).
-        reduce: 1, 2, 4 or 8; decode a JPEG at this fraction of its size, which is much faster. The
-            result's sides are the full ones divided by `reduce`, rounded up.
+        reduce: 1, 2, 4 or 8; give the means of so many pixels each way (`posekit.warp.reduced`). A
+            JPEG is decoded at this fraction, which is much faster and nearly the same.
 
     Returns:
-        uint8 (h, w, 3).
+        uint8 (h, w, 3); the sides are the full ones divided by `reduce`, rounded up.
 
     Raises:
         DatasetError: the file is missing, no image, cut off, or has another size than declared.
@@ -52,23 +69,39 @@ def read_image(
         raise DatasetError(
             file, "the JPEG data end early (the file was cut off)", fix="download the file again"
         )
-    image = _decode(data, reduce, _RAW_FRAME)
+    turn = TURNS.get(orientation_of(data))
+    at_once = reduce if turn is None and data.startswith(JPEG_START) else 1
+    image = _decode(data, at_once)
     if image is None:
         raise DatasetError(file, "it cannot be decoded as an image", fix="replace the file")
-    wanted = _divided(declared_size, reduce)
-    if min(declared_size) > 0 and image.shape[:2] != wanted:
-        turned = _decode(data, reduce, 0) if image.shape[1::-1] == wanted else None
-        if turned is None or turned.shape[:2] != wanted:
-            height, width = image.shape[:2]
-            at = f" (read at 1/{reduce})" if reduce > 1 else ""
-            raise DatasetError(
-                file,
-                f"found {width} x {height} pixels{at}, expected the annotation's "
-                f"{declared_size[1]} x {declared_size[0]} (width x height)",
-                fix="put the image there that was annotated",
-            )
-        image = turned
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    raw = image.shape[:2]
+    if turn is not None:
+        shown = turn(image)
+        is_raw = min(declared_size) > 0 and shown.shape[:2] != tuple(declared_size) == raw
+        image = image if is_raw else np.ascontiguousarray(shown)
+    if min(declared_size) > 0 and image.shape[:2] != _divided(declared_size, at_once):
+        height, width = image.shape[:2]
+        at = f" (read at 1/{reduce})" if at_once > 1 else ""
+        raise DatasetError(
+            file,
+            f"found {width} x {height} pixels{at}, expected the annotation's "
+            f"{declared_size[1]} x {declared_size[0]} (width x height)",
+            fix="put the image there that was annotated",
+        )
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    return image if at_once == reduce else reduced(image, reduce)
+
+
+def orientation_of(data: bytes) -> int:
+    """Return the EXIF orientation of an image file's bytes, 1 to 8; 1 where it states none."""
+    head = data[:_HEADER]
+    if head[:4] in _TIFF_STARTS or not any(mark in head for mark in _EXIF_MARKS):
+        return 1  # OpenCV turns a TIFF upright in any case
+    try:
+        with Image.open(BytesIO(data)) as header:
+            return int(header.getexif().get(_ORIENTATION_TAG, 1))
+    except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError):
+        return 1  # the decoder says what is wrong
 
 
 def _read_bytes(file: Path) -> bytes:
@@ -83,33 +116,14 @@ def _read_bytes(file: Path) -> bytes:
     return data
 
 
-def _decode(data: bytes, reduce: int, orientation: int) -> np.ndarray | None:
+def _decode(data: bytes, reduce: int) -> np.ndarray | None:
+    """Decode the file's own raster as BGR; None if it is no image."""
+    flags = _COLOUR[reduce] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), _COLOUR[reduce] | orientation)
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         return None
 
 
 def _divided(size: tuple[int, int], by: int) -> tuple[int, int]:
     return (-(-int(size[0]) // by), -(-int(size[1]) // by))
-
-
-def is_truncated_jpeg(data: bytes) -> bool:
-    """True if a JPEG's picture data have no end marker; decoders paint the rest grey."""
-    if not data.startswith(_JPEG_START):
-        return False
-    scan = _start_of_scan(data)
-    return scan < 0 or data.rfind(_JPEG_END, scan) < 0
-
-
-def _start_of_scan(data: bytes) -> int:
-    """Walk over the segments before the picture data, so that a thumbnail's end does not count."""
-    position = 2
-    while position + 4 <= len(data):
-        if data[position] != 0xFF or data[position + 1] == 0xFF:
-            position += 1
-        elif data[position + 1] == _START_OF_SCAN:
-            return position
-        else:
-            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return -1

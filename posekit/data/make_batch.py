@@ -52,7 +52,7 @@ class ImageFiles:
 
     Args:
         index: the annotations.
-        reduce: decode JPEGs at 1/2, 1/4 or 1/8 where the crop is that much smaller.
+        reduce: read images at 1/2, 1/4 or 1/8 where the crop is that much smaller.
     """
 
     def __init__(self, index: PoseIndex, reduce: bool = True):
@@ -92,7 +92,10 @@ class BatchMaker:
         views: int | None = None,
     ):
         self._heads, self._sampler, self._views = dict(heads), sampler, views
-        files = {name: ImageFiles(head.index) for name, head in heads.items()}
+        files = {
+            name: ImageFiles(head.index, reduce=head.pixels == "reduced")
+            for name, head in heads.items()
+        }
         self._sources: dict[str, PixelSource] = {**files, **(sources or {})}
         self._draws = {
             name: KeyedDraws(sampler.seed, head.index.name) for name, head in heads.items()

@@ -20,7 +20,7 @@ from posekit.engine.features import blank_features, cached_features
 from posekit.engine.run_parts import mixed_loader
 from posekit.engine.setup import ResolvedHead, build_losses, build_run_model, read_heads
 from posekit.models import PoseModel
-from posekit.training.accelerator import build_accelerator
+from posekit.training.accelerator import on_this_machine
 from posekit.training.events import Listener, Silent
 from posekit.training.loop import Evaluate, Trainer, TrainingSet
 from posekit.training.losses import PointLoss
@@ -150,8 +150,7 @@ def prepare_run(
         CheckpointError: `training.init` or the teacher cannot be loaded or does not fit.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
-    accelerator = build_accelerator(recipe.training.precision)
-    recipe = recipe.for_processes(accelerator.num_processes)
+    recipe, accelerator = on_this_machine(recipe)
     heads = read_heads(recipe)
     indices = {name: head.train_index() for name, head in heads.items()}
     model = build_run_model(recipe, heads)
@@ -175,6 +174,7 @@ def join_parts(
             input_size=head.spec.input_size,
             warp=model.head(name).codec.warp,
             augmentation=recipe.head_augmentation(name),
+            pixels=recipe.data.pixels,
         )
         for name, head in heads.items()
     }

@@ -14,7 +14,7 @@ from posekit.data.crops import HeadData
 from posekit.engine.run_parts import mixed_loader, run_folder_of, run_on, start_folder
 from posekit.engine.setup import read_heads
 from posekit.models.masked_autoencoder import MaskedAutoencoder, build_masked_autoencoder
-from posekit.training.accelerator import build_accelerator
+from posekit.training.accelerator import on_this_machine
 from posekit.training.events import Listener, Silent
 from posekit.training.loop import Trainer
 from posekit.training.pretraining import PretrainingSet
@@ -71,8 +71,7 @@ def pretrain(
         CheckpointError: a checkpoint cannot be written or read.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
-    accelerator = build_accelerator(recipe.training.precision)
-    recipe = recipe.for_processes(accelerator.num_processes)
+    recipe, accelerator = on_this_machine(recipe)
     heads = read_heads(recipe)
     indices = {name: head.train_index() for name, head in heads.items()}
     sizes = [head.input_size for head in recipe.heads.values()]
@@ -81,7 +80,13 @@ def pretrain(
         settings = recipe.pretraining or PretrainingConfig()
         model = build_masked_autoencoder(recipe.backbone, sizes, settings)
     data = {
-        name: HeadData(index, recipe.heads[name].input_size, "udp", recipe.head_augmentation(name))
+        name: HeadData(
+            index,
+            recipe.heads[name].input_size,
+            "udp",
+            recipe.head_augmentation(name),
+            recipe.data.pixels,
+        )
         for name, index in indices.items()
     }
     loader = mixed_loader(recipe, data, accelerator)

@@ -109,6 +109,7 @@ def _read_head(recipe: Recipe, name: str) -> ResolvedHead:
         decoder={**kind.decoder, **part.decoder},
         codec={**kind.codec, **part.codec},
         input_size=part.input_size,
+        pixels=recipe.data.pixels,
     )
     return ResolvedHead(
         name=name,

@@ -22,7 +22,7 @@ from posekit.engine.setup import ResolvedHead
 from posekit.models import PoseModel
 from posekit.models.knowledge import attach_token, load_token, save_token
 from posekit.models.processes import from_first
-from posekit.training.accelerator import build_accelerator
+from posekit.training.accelerator import on_this_machine
 from posekit.training.events import HeadResult, Listener
 from posekit.training.loop import Evaluate
 from posekit.training.run_folder import RunFolder
@@ -170,8 +170,7 @@ def _prepare_token(
     recipe: Recipe, heads: dict[str, ResolvedHead], teacher: PoseModel, listener: Listener
 ) -> PreparedRun:
     """Build the parts of the run that learns a token: its model is the teacher, not a new one."""
-    accelerator = build_accelerator(recipe.training.precision)
-    recipe = recipe.for_processes(accelerator.num_processes)
+    recipe, accelerator = on_this_machine(recipe)
     indices = {name: head.train_index() for name, head in heads.items()}
     return join_parts(recipe, heads, indices, teacher, accelerator, listener)
 

@@ -66,8 +66,8 @@ def load_xtcocotools() -> tuple[Any, Any]:
         evaluator = importlib.import_module("xtcocotools.cocoeval")
     except ImportError as error:
         raise PosekitError(
-            f"xtcocotools cannot be imported ({error}); it has wheels for Python 3.11 only: install "
-            "it there with pip install posekit[verify], or verify with pycocotools"
+            f"xtcocotools cannot be imported ({error}); it has wheels for Python 3.11 only: "
+            "install it there with pip install posekit[verify], or verify with pycocotools"
         ) from None
     return coco.COCO, evaluator.COCOeval
 

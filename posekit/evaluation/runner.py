@@ -160,6 +160,7 @@ def _predict_rows(
         workers=_workers(len(rows)) if workers is None else workers,
         rows=rows,
         boxes=DetectedBoxes(_image_rows(index, wanted.image_id), wanted.box_xywh),
+        pixels=model.head(head).spec.pixels,
     )
     parts: list[_Part] = []
     flip, done = bool(protocol.flip_test), 0
@@ -205,9 +206,7 @@ def codec_for(model: PoseModel, head: str, protocol: Protocol) -> Codec:
     return codec
 
 
-def _protocol_of_run(
-    model: PoseModel, head: str, index: PoseIndex, protocol: Protocol
-) -> Protocol:
+def _protocol_of_run(model: PoseModel, head: str, index: PoseIndex, protocol: Protocol) -> Protocol:
     """Return a protocol with what only the run knows, once it is clear that it fits."""
     protocol = complete_protocol(protocol, codec_for(model, head, protocol), head, index)
     _check(model, head, index, protocol)

@@ -152,6 +152,7 @@ def describe_export(
         "posekit_version": __version__,
         "input": "crops: uint8 (B, height, width, 3) RGB; normalised inside the graph",
         "input_size": list(first.input_size),
+        "pixels": first.spec.pixels,
         "warp": first.codec.warp,
         "padding": rule.padding,
         "keep_aspect": rule.keep_aspect,

@@ -15,16 +15,6 @@ from posekit.data.images import read_image
 from posekit.errors import PredictionError
 
 MAX_PIXELS = 200_000_000
-_ORIENTATION_TAG = 0x0112
-_TURNS = {
-    2: lambda image: image[:, ::-1],
-    3: lambda image: image[::-1, ::-1],
-    4: lambda image: image[::-1],
-    5: lambda image: image.transpose(1, 0, 2),
-    6: lambda image: image.transpose(1, 0, 2)[:, ::-1],
-    7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
-    8: lambda image: image.transpose(1, 0, 2)[::-1],
-}
 
 
 @dataclass(frozen=True)
@@ -96,21 +86,17 @@ def load_image(image: Any, name: str = "image", max_pixels: int = MAX_PIXELS) ->
 
 
 def _from_file(file: Path, max_pixels: int) -> np.ndarray:
-    orientation = 1
     limit = Image.MAX_IMAGE_PIXELS
     try:
         Image.MAX_IMAGE_PIXELS = None  # our own limit, with its own sentence
         with Image.open(file) as header:
             size = (header.height, header.width)
-            orientation = int(header.getexif().get(_ORIENTATION_TAG, 1))
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError):
         size = (0, 0)  # read_image below says what is wrong
     finally:
         Image.MAX_IMAGE_PIXELS = limit
     _check_size(str(file), size, max_pixels)
-    pixels = read_image(file)
-    turn = _TURNS.get(orientation)
-    return np.ascontiguousarray(turn(pixels)) if turn else pixels
+    return read_image(file)
 
 
 def _check_size(name: str, size: Sequence[int], max_pixels: int) -> None:

@@ -71,7 +71,7 @@ def inspect(
     to_crop, _ = box_matrices(
         boxes[:1], part.input_size, rule.padding, rule.keep_aspect, part.codec.warp
     )
-    crops = cut_crops([loaded.pixels], to_crop, part.input_size)
+    crops = cut_crops([loaded.pixels], to_crop, part.input_size, part.spec.pixels)
     with torch.inference_mode():
         with _Watch(_attention_of(predictor, block)) as watch:
             found = predict_crops(predictor.model, crops, [name])[name]

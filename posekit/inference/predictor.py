@@ -233,7 +233,8 @@ class Predictor:
         for name in heads:
             head, box = self.model.head(name), self.boxes[name]
             expert = name if self.model.expert_of else ""
-            key = (head.input_size, head.codec.warp, box.padding, box.keep_aspect, expert)
+            crop = (head.input_size, head.codec.warp, head.spec.pixels)
+            key = (*crop, box.padding, box.keep_aspect, expert)
             groups.setdefault(key, []).append(name)
         return [tuple(group) for group in groups.values()]
 
@@ -248,7 +249,8 @@ class Predictor:
             rule.keep_aspect,
             first.codec.warp,
         )
-        crops = cut_crops([pixels for pixels, _ in source], to_crop, first.input_size)
+        images = [image for image, _ in source]
+        crops = cut_crops(images, to_crop, first.input_size, first.spec.pixels)
         found = predict_crops(
             self.model, crops, heads, codecs=self.codecs, flip_test=self.flip_test
         )

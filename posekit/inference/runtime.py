@@ -13,7 +13,7 @@ from typing import Any, Literal, overload
 import cv2
 import numpy as np
 
-from posekit.data.images import is_truncated_jpeg
+from posekit.data.jpeg import is_truncated_jpeg
 from posekit.errors import PredictionError, nearest
 from posekit.inference.decode_numpy import decode_maps
 from posekit.inference.runtime_files import FORMAT, METADATA_KEY, Session, open_session
@@ -121,7 +121,8 @@ class RuntimePredictor:
         to_crop, back = box_matrices(
             boxes, (height, width), about["padding"], about["keep_aspect"], about["warp"]
         )
-        return cut_crops([pixels] * len(boxes), to_crop, (height, width)), back
+        how = about.get("pixels", "full")
+        return cut_crops([pixels] * len(boxes), to_crop, (height, width), how), back
 
     def _run(
         self, crops: np.ndarray, heads: tuple[str, ...]

@@ -14,6 +14,7 @@ from posekit.models.base import Backbone
 from posekit.models.experts import Routes
 from posekit.models.prototypes import PrototypeSpace
 from posekit.schema import KeypointSchema
+from posekit.warp import Pixels
 
 Groups = Sequence[tuple[str, slice]]
 
@@ -27,12 +28,14 @@ class HeadSpec:
         decoder: mapping with `kind` and settings, see posekit.models.decoders.
         codec: mapping with `kind` and settings, see posekit.codecs.
         input_size: (height, width) of the crops.
+        pixels: 'full' or 'reduced': how crops are cut, see `posekit.warp.cut_crop`.
     """
 
     schema: KeypointSchema
     decoder: Mapping[str, Any]
     codec: Mapping[str, Any]
     input_size: tuple[int, int]
+    pixels: Pixels = "full"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that `from_dict` turns into an equal spec."""
@@ -41,6 +44,7 @@ class HeadSpec:
             "decoder": dict(self.decoder),
             "codec": dict(self.codec),
             "input_size": list(self.input_size),
+            "pixels": self.pixels,
         }
 
     @classmethod
@@ -48,7 +52,8 @@ class HeadSpec:
         """Build a spec from `to_dict`'s form."""
         height, width = data["input_size"]
         schema = KeypointSchema.from_dict(data["schema"])
-        return cls(schema, dict(data["decoder"]), dict(data["codec"]), (height, width))
+        pixels = data.get("pixels", "full")  # of weights from before it was kept
+        return cls(schema, dict(data["decoder"]), dict(data["codec"]), (height, width), pixels)
 
 
 class PoseHead(nn.Module):

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
+from posekit.config.recipe import Recipe
 from posekit.errors import ConfigError, TrainingError
 
 SILENCE = timedelta(minutes=10)
@@ -64,6 +65,25 @@ def build_accelerator(precision: str) -> Accelerator:
             f"{accelerator.num_processes}; unset the ACCELERATE_* variables of the environment"
         )
     return accelerator
+
+
+def on_this_machine(recipe: Recipe) -> tuple[Recipe, Accelerator]:
+    """Return a recipe with what follows from device and processes filled in, and both of them.
+
+    `training.precision: auto` becomes what is used, `accumulate` follows from `batch_total`.
+
+    Raises:
+        ConfigError: as `build_accelerator` and `Recipe.for_processes`.
+    """
+    precision = recipe.training.precision
+    if precision == "auto":
+        on_gpu = torch.cuda.is_available() and not _wants_cpu()
+        has_bf16 = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bf16" if has_bf16 else "fp32"
+        training = recipe.training.model_copy(update={"precision": precision})
+        recipe = recipe.model_copy(update={"training": training})
+    accelerator = build_accelerator(precision)
+    return recipe.for_processes(accelerator.num_processes), accelerator
 
 
 @contextmanager

@@ -138,6 +138,8 @@ class Trainer:
         self.work = measure_work(self.model, accelerator.device, training.precision)
         if training.compile:
             compile_parts(self.model)
+        if accelerator.ddp_handler is not None:
+            accelerator.ddp_handler.find_unused_parameters = self._may_leave_parameters_out()
         self.module, self.prepared = accelerator.prepare(self.objective, self.optimizer)
         names = [*self.scale.weights, *(name for e in data.extras for name in e.names)]
         self.guard = StepGuard(
@@ -255,6 +257,12 @@ class Trainer:
         if self.writes is not None:
             self.writes.save_last(self.state(), self.averaged_model)
 
+    def _may_leave_parameters_out(self) -> bool:
+        """Whether a micro-batch may give some parameters no gradient: of absent heads, experts."""
+        several = len(self.scale.weights) > 1
+        experts = bool(getattr(self.model, "expert_of", None))
+        return several or experts or bool(self.recipe.phases) or bool(self.data.extras)
+
     def _backward(self, loss: Tensor, is_last: bool) -> None:
         if is_last:
             self.accelerator.backward(loss)
@@ -341,8 +349,8 @@ def check_same_run(state: dict[str, Any], recipe: Recipe, processes: int, where:
     if state["world_size"] != processes and total is None:
         raise CheckpointError(
             f"{where}: saved by {state['world_size']} processes, found {processes}; the batches "
-            "would differ, so resume with as many as before (with training.batch_total, which fixes "
-            "the samples of a step, any number goes on)"
+            "would differ, so resume with as many as before (with training.batch_total, which "
+            "fixes the samples of a step, any number goes on)"
         )
     free = {"out", "data_root"}
     # keys that are newer than the state were at their defaults

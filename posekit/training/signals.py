@@ -12,7 +12,7 @@ if hasattr(signal, "SIGHUP"):  # not on Windows
 
 
 class StopRequest:
-    """While entered, the first SIGINT, SIGTERM or SIGHUP only sets `asked`; a second SIGINT interrupts.
+    """While entered, the first of these signals only sets `asked`; a second SIGINT interrupts.
 
     Outside the main thread, where Python allows no handlers, `asked` just stays False.
     """

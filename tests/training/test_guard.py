@@ -14,6 +14,7 @@ from posekit.engine.train import train
 from posekit.errors import TrainingError
 from posekit.training.events import Silent
 from posekit.training.guard import StepGuard
+from posekit.training.loop import Trainer
 
 
 def _spoil(trainer, steps, value=float("nan"), name="backbone.vit.blocks.0.attn.qkv.weight"):
@@ -108,8 +109,6 @@ def test_a_loss_that_is_not_finite_names_its_head(tiny, monkeypatch):
 
 def test_the_log_of_a_bad_step_is_json_and_leaves_its_losses_out(tiny, tmp_path, monkeypatch):
     recipe = tiny(batch_size=8, steps=4)
-    from posekit.training.loop import Trainer
-
     original = Trainer.run
 
     def spoiled(self):
@@ -129,8 +128,6 @@ def test_the_log_of_a_bad_step_is_json_and_leaves_its_losses_out(tiny, tmp_path,
 
 def test_a_run_whose_steps_are_all_bad_ends_and_keeps_its_checkpoint(tiny):
     recipe = tiny(batch_size=8, steps=30, save_every=5, max_bad_steps=4)
-    from posekit.training.loop import Trainer
-
     original = Trainer.run
 
     def spoiled(self):
@@ -139,12 +136,12 @@ def test_a_run_whose_steps_are_all_bad_ends_and_keeps_its_checkpoint(tiny):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "run", spoiled)
-        with pytest.raises(TrainingError, match="step 11: the gradient of .* 4 steps in a row"):
+        with pytest.raises(TrainingError, match=r"step 11: the gradient of .* 4 steps in a row"):
             train(recipe, evaluate=False)
 
 
 def test_a_learning_rate_beyond_reason_ends_the_run(tiny):
-    with pytest.raises(TrainingError, match="is nan|is inf|too large"):
+    with pytest.raises(TrainingError, match=r"is nan|is inf|too large"):
         train(
             _changed(tiny(batch_size=8, steps=60, max_bad_steps=5), optimizer={"lr": 1e30}),
             evaluate=False,

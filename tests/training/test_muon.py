@@ -10,6 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from posekit.config.recipe import Optimizer
+from posekit.engine.prepare_run import prepare_run
 from posekit.training import muon
 from posekit.training.muon import Muon
 from posekit.training.optimizer import build_optimizer, hidden_matrices
@@ -147,8 +148,6 @@ def test_a_saved_state_goes_on() -> None:
 
 
 def test_stem_last_layers_and_tables_stay_with_adamw(tiny) -> None:
-    from posekit.engine.prepare_run import prepare_run
-
     model = prepare_run(tiny()).model
     hidden = hidden_matrices(model)
     assert "backbone.vit.blocks.0.attn.qkv.weight" in hidden
