@@ -54,7 +54,7 @@ def test_the_picture_holds_a_tile_for_each_map(predictor, picture, tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'nose'"):
         write_look(tmp_path / "c.png", predictor, picture, keypoints=["nse"])
     with pytest.raises(PosekitError, match="a picture's ending"):
-        write_look(tmp_path / "c.webp", predictor, picture)
+        write_look(tmp_path / "c.txt", predictor, picture)
 
 
 def test_what_has_no_attention_to_show_is_named(make_model, predictor, picture):

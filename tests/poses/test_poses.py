@@ -91,7 +91,7 @@ def test_pandas_has_a_line_per_keypoint():
     pytest.importorskip("pandas", reason="pandas is not installed")
     found = poses([0, 1])
     table = found.to_pandas()
-    assert list(table.columns) == ["image", "instance", "keypoint", "x", "y", "score"]
+    assert list(table.columns)[:6] == ["image", "instance", "keypoint", "x", "y", "score"]
     row = table[(table.instance == 1) & (table.keypoint == "right_hand")].iloc[0]
     assert (row.image, row.x) == ("two.jpg", pytest.approx(found.keypoints[1, 2, 0]))
     assert len(table) == 6
@@ -104,6 +104,7 @@ class OldKeyPoints:
     xy: np.ndarray
     class_id: np.ndarray
     confidence: np.ndarray
+    data: dict
 
 
 @dataclass
@@ -114,6 +115,7 @@ class NewKeyPoints:
     class_id: np.ndarray
     keypoint_confidence: np.ndarray
     detection_confidence: np.ndarray
+    data: dict
 
 
 @pytest.mark.parametrize("kind", [OldKeyPoints, NewKeyPoints, None])
