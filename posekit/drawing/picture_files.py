@@ -37,5 +37,5 @@ def write_picture(file: str | Path, picture: np.ndarray, quality: int = 95) -> P
     """
     file = Path(file).expanduser()
     if not cv2.haveImageWriter(file.name):
-        raise ConfigError(f"{file}: expected a picture's ending, such as .png or .jpg")
+        raise ConfigError(f"{file}: expected a picture's name, ending in .png or .jpg")
     return write_bytes(file, encode_picture(picture, file.suffix, quality))

@@ -262,7 +262,7 @@ def test_a_file_of_another_form_is_one_sentence(tmp_path: Path, name, content, s
 def test_a_damaged_annotation_is_named():
     data = multi_animal().to_coco()
     data["annotations"][1]["keypoints"].pop()
-    with pytest.raises(DatasetError, match="annotation 1: .*, expected a keypoint annotation"):
+    with pytest.raises(DatasetError, match=r"annotation 1: .*, expected a keypoint annotation"):
         Poses.from_coco(json.loads(json.dumps(data)))
 
 
@@ -275,10 +275,10 @@ def test_a_damaged_sleap_file_is_one_sentence(tmp_path: Path):
 
 def test_tables_that_are_no_poses_say_what_is_wrong():
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
-    with pytest.raises(PredictionError, match="found no image, instance, keypoint, score, y$"):
+    with pytest.raises(PredictionError, match=r"found no image, instance, keypoint, score, y$"):
         Poses.from_pandas(pandas.DataFrame({"x": [1.0]}))
     table = multi_animal().to_pandas()
-    with pytest.raises(PredictionError, match="found two lines of one keypoint$"):
+    with pytest.raises(PredictionError, match=r"found two lines of one keypoint$"):
         Poses.from_pandas(pandas.concat([table, table]))
     with pytest.raises(DatasetError, match="'nse' that schema 'dog' does not have"):
         Poses.from_pandas(table.replace({"keypoint": {"nose": "nse"}}), SCHEMA)

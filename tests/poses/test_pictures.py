@@ -53,7 +53,7 @@ def test_plot_takes_arrays_and_pictures_instead_of_files():
 def test_plot_says_which_image_it_lacks_and_which_does_not_fit(two):
     with pytest.raises(PredictionError, match="found 1 images, expected one for each of the 2"):
         two.plot(np.zeros((120, 160, 3), np.uint8))
-    with pytest.raises(PredictionError, match="'one.jpg' is no file here; pass the image"):
+    with pytest.raises(PredictionError, match=r"'one\.jpg' is no file here; pass the image"):
         poses([0]).plot()
     with pytest.raises(PredictionError, match=r"found an image of 9 x 5 .* expected 160 x 120"):
         two.plot([np.zeros((5, 9, 3), np.uint8)] * 2)
