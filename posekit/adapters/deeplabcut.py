@@ -21,7 +21,6 @@ from posekit.schema import KeypointSchema
 _LEVELS = ("scorer", "bodyparts", "coords")
 _LEVELS_MULTI = ("scorer", "individuals", "bodyparts", "coords")
 UNIQUE = "single"
-HDF_ENDINGS = {".h5", ".hdf5", ".hdf"}
 _DATA_FOLDER = "labeled-data/"
 
 
@@ -93,7 +92,7 @@ def read_labels(file: Path, predictions: bool = False) -> LabelTable:
         file: the file.
         predictions: also take a file of predictions, which has likelihood columns.
     """
-    if file.suffix.lower() in HDF_ENDINGS:
+    if file.suffix.lower() in {".h5", ".hdf5", ".hdf"}:
         names, index, values = read_frame(file)
         columns = _columns(names, Place(file), predictions)
         rows = [

@@ -69,7 +69,7 @@ def parse_names(data: bytes) -> Any:
                 f"the pickled names hold the opcode {opcode.name}, which names do not need"
             )
         # The place of a note is the size of the array that holds them all.
-        if opcode.name in _PUTS and argument > len(data):
+        if opcode.name in _PUTS and int(argument or 0) > len(data):
             raise ValueError("the pickled names are damaged")
     try:
         return pickle.loads(data)  # noqa: S301 - of harmless opcodes only

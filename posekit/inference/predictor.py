@@ -86,6 +86,13 @@ class Predictor:
         """Names of the model's heads."""
         return self.model.head_names
 
+    def __repr__(self) -> str:
+        heads = ", ".join(f"{name} ({len(self.model.head(name).schema)})" for name in self.heads)
+        millions = sum(part.numel() for part in self.model.parameters()) / 1e6
+        return (
+            f"Predictor with {millions:.1f} M parameters on {self.device}; heads (keypoints): {heads}"
+        )
+
     @overload
     def predict(self, images: Any, boxes: Any = None, head: Literal["all"] = ...) -> HeadPoses: ...
 

@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from posekit.adapters.deeplabcut import HDF_ENDINGS, UNIQUE, individuals, read_labels
-from posekit.adapters.fields import Place
-from posekit.adapters.sleap import load_labels
 from posekit.errors import PredictionError
 from posekit.output import atomic_file
 from posekit.poses.columns import build, by_column, optional, triples_of, write_rows
@@ -20,6 +17,7 @@ from posekit.schema import KeypointSchema
 if TYPE_CHECKING:
     from posekit.poses.table import Poses
 
+HDF_ENDINGS = (".h5", ".hdf5", ".hdf")
 _FRAME = re.compile(r"(.+), frame (\d+)")
 
 
@@ -72,6 +70,9 @@ def from_deeplabcut(
     Raises:
         DatasetError: another form; names file and place.
     """
+    from posekit.adapters.deeplabcut import UNIQUE, individuals, read_labels  # noqa: PLC0415
+    from posekit.adapters.fields import Place  # noqa: PLC0415 - see columns
+
     table = read_labels(Path(file), predictions=True)
     animals = individuals(table)
     if len(animals) > 1:
@@ -88,7 +89,7 @@ def from_deeplabcut(
                 rows.append({"image": image, "track_id": track})
                 values.append(np.c_[points, np.ones((len(names), 3 - points.shape[1]))])
     sizes = {image: (0, 0) for _, image, _ in table.rows}
-    return build(cls, (schema, names, Place(table.file)), by_column(rows), values, sizes)
+    return build(cls, (schema, names, table.file), by_column(rows), values, sizes)
 
 
 def to_sleap(poses: Poses, file: str | Path) -> Path:
@@ -145,6 +146,9 @@ def from_sleap(cls: type[Poses], file: str | Path, schema: KeypointSchema | None
         DatasetError: sleap-io cannot load it, or it has several skeletons.
         ConfigError: sleap-io is not installed.
     """
+    from posekit.adapters.fields import Place  # noqa: PLC0415 - see columns
+    from posekit.adapters.sleap import load_labels  # noqa: PLC0415
+
     place, labels = Place(Path(file)), load_labels(Path(file))
     if len(labels.skeletons) != 1:
         place.fail(f"found {len(labels.skeletons)} skeletons, expected one")
@@ -160,7 +164,7 @@ def from_sleap(cls: type[Poses], file: str | Path, schema: KeypointSchema | None
             rows.append(row | {"score": getattr(one, "score", np.nan)})
             scores = one.points["score"] if "score" in one.points.dtype.names else 1.0
             values.append(np.c_[one.numpy(), np.broadcast_to(scores, len(one.points))])
-    about = (schema, skeleton.node_names, place, skeleton.name or "", skeleton.edge_names)
+    about = (schema, skeleton.node_names, place.file, skeleton.name or "", skeleton.edge_names)
     return build(cls, about, by_column(rows), values, sizes)
 
 

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from posekit.adapters.fields import Place
-from posekit.adapters.names import lower_snake, match_names
 from posekit.errors import ConfigError, PredictionError
 from posekit.output import atomic_file
 from posekit.schema import KeypointSchema, flip_pairs_from_names
 
 if TYPE_CHECKING:
+    from posekit.adapters.fields import Place
     from posekit.poses.table import Poses
 
 BOX = ("box_x", "box_y", "box_w", "box_h")
@@ -56,7 +55,7 @@ def build(
 
     Args:
         cls: Poses.
-        about: wanted schema or None, the K names found, their Place, then perhaps the name and the
+        about: wanted schema or None, the K names found, where, then perhaps the name and the
             links of a schema made of them.
         columns: those of `columns_of`, or some of them, and image at least.
         values: (N, K, 3), x, y, score; NaN where missing.
@@ -93,11 +92,16 @@ def build(
 def _fit(
     schema: KeypointSchema | None,
     names: Sequence[Any],
-    place: Place,
+    file: str | Path,
     label: str = "",
     links: Sequence[tuple[str, str]] = (),
 ) -> tuple[KeypointSchema, list[int]]:
     """Return the schema, or one of the names found, and where among these its keypoints are."""
+    # Not above: an exported model's runtime knows poses, but has no pydantic, which adapters need.
+    from posekit.adapters.fields import Place  # noqa: PLC0415
+    from posekit.adapters.names import lower_snake, match_names  # noqa: PLC0415
+
+    place = Place(Path(file))
     if schema is not None:
         return schema, match_names(names, schema, place)
     try:

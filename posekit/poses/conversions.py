@@ -9,12 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from posekit.adapters.deeplabcut import HDF_ENDINGS
-from posekit.adapters.fields import Place, show, text_number
-from posekit.adapters.files import load_json, read_csv_rows, read_text
-from posekit.adapters.names import match_names
 from posekit.errors import PredictionError
-from posekit.poses.animal_programs import from_deeplabcut, from_sleap
+from posekit.poses.animal_programs import HDF_ENDINGS, from_deeplabcut, from_sleap
 from posekit.poses.columns import (
     BOX,
     SIZE,
@@ -47,6 +43,8 @@ def from_file(cls: type[Poses], file: str | Path, schema: KeypointSchema | None 
         PredictionError: another ending.
         DatasetError: the file has not the form that its ending says.
     """
+    from posekit.adapters.files import read_text  # noqa: PLC0415 - see columns
+
     file = Path(file)
     readers = {".json": from_coco, ".csv": from_csv, ".slp": from_sleap}
     reader = (readers | dict.fromkeys(HDF_ENDINGS, from_deeplabcut)).get(file.suffix.lower())
@@ -110,6 +108,9 @@ def from_coco(
     Raises:
         DatasetError: not COCO's form; names file and annotation.
     """
+    from posekit.adapters.fields import Place  # noqa: PLC0415 - see columns
+    from posekit.adapters.files import load_json  # noqa: PLC0415
+
     is_file = isinstance(source, str | Path)
     place = Place(Path(str(source)) if is_file else Path("the COCO data"))
     data: Any = load_json(place.file) if is_file else source
@@ -133,7 +134,7 @@ def from_coco(
             rows.append({key: entry.get(key) for key in ("track_id", "score")})
             rows[-1] |= {"image": of_id[entry["image_id"]]}
             rows[-1] |= dict(zip(BOX, entry.get("bbox", [np.nan] * 4), strict=True))
-    return build(cls, (schema, names, place, label, links), by_column(rows), values, sizes)
+    return build(cls, (schema, names, place.file, label, links), by_column(rows), values, sizes)
 
 
 def to_csv(poses: Poses, file: str | Path) -> Path:
@@ -161,6 +162,9 @@ def from_csv(cls: type[Poses], file: str | Path, schema: KeypointSchema | None =
     Raises:
         DatasetError: another form; names file and line.
     """
+    from posekit.adapters.fields import Place, show, text_number  # noqa: PLC0415 - see columns
+    from posekit.adapters.files import read_csv_rows  # noqa: PLC0415
+
     file = Path(file)
     lines = list(read_csv_rows(file))
     header = lines[0][1] if lines else []
@@ -189,7 +193,7 @@ def from_csv(cls: type[Poses], file: str | Path, schema: KeypointSchema | None =
         own: dict[str, Any] = {n: plain[n] for n in (*_FIRST, *_LAST) if n in plain}
         texts = {name: own.pop(name) for name in ("image", "head") if name in own}
         rows.append({n: text_number(cell, n, place) for n, cell in own.items()} | texts)
-    return build(cls, (schema, names, Place(file)), by_column(rows), values)
+    return build(cls, (schema, names, file), by_column(rows), values)
 
 
 def to_pandas(poses: Poses) -> Any:
@@ -232,16 +236,17 @@ def from_pandas(cls: type[Poses], frame: Any, schema: KeypointSchema | None = No
         )
     if schema is None and "schema" in frame.attrs:
         schema = KeypointSchema.from_dict(frame.attrs["schema"])
-    found = list(dict.fromkeys(map(str, frame["keypoint"])))
-    names = found if schema is None else list(schema.keypoints)
-    if schema is not None and not {*found} <= {*names}:
-        match_names(found, schema, Place(Path("the table")))  # says which
+    names = list(dict.fromkeys(map(str, frame["keypoint"])))
+    if schema is not None:
+        place = {name: schema.index(name, "the table") for name in names}
+        names = list(schema.keypoints)
+    else:
+        place = {name: k for k, name in enumerate(names)}
     _, first, row = np.unique(frame["instance"], return_index=True, return_inverse=True)
     values = np.full((len(first), len(names), 3), np.nan)
-    place = [names.index(str(name)) for name in frame["keypoint"]]
-    values[row, np.array(place, dtype=np.int64)] = frame[["x", "y", "score"]]
+    values[row, frame["keypoint"].astype(str).map(place)] = frame[["x", "y", "score"]]
     columns = {n: frame[n].to_numpy()[first] for n in (*_FIRST[:-1], *_LAST) if n in frame}
-    return build(cls, (schema, names, Place(Path("the table"))), columns, values)
+    return build(cls, (schema, names, "the table"), columns, values)
 
 
 def to_supervision(poses: Poses, *, detections: bool = False) -> Any:
@@ -302,4 +307,4 @@ def from_supervision(cls: type[Poses], found: Any, schema: KeypointSchema | None
     scores = np.ones(points.shape[:2]) if scores is None else scores
     values = np.dstack([points, scores]).astype(np.float64)
     values[(values == 0).all(axis=2)] = np.nan  # its only sign of a keypoint that was not found
-    return build(cls, (schema, names, Place(Path(type(found).__name__))), data, values)
+    return build(cls, (schema, names, type(found).__name__), data, values)

@@ -12,13 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageShow
 
-from posekit.data.any_image import is_one_image, load_image
-from posekit.drawing.picture_files import jpeg_uri, write_picture
-from posekit.drawing.poses import PoseStyle, draw_poses
-from posekit.drawing.sheets import draw_boxes
-from posekit.drawing.strokes import PALETTE
 from posekit.errors import PosekitError, PredictionError
 
 if TYPE_CHECKING:
@@ -35,6 +29,9 @@ def draw(image: np.ndarray, poses: Poses, threshold: float = 0.0) -> np.ndarray:
         poses: the poses.
         threshold: keypoints that score less are left out.
     """
+    # Not above: an exported model's runtime knows poses, but has no Pillow, which these need.
+    from posekit.drawing import PALETTE, PoseStyle, draw_boxes, draw_poses  # noqa: PLC0415
+
     if len(poses) > 1:
         tags = np.arange(len(poses)) if poses.track_id is None else poses.track_id
         colours = [PALETTE[int(tag) % len(PALETTE)] for tag in tags]
@@ -57,6 +54,8 @@ def plot(poses: Poses, images: Any = None, *, threshold: float = 0.0) -> Any:
         PredictionError: a name is no file, or an image has another size than the predicted one.
         DatasetError: a file is no image.
     """
+    from posekit.data.any_image import is_one_image, load_image  # noqa: PLC0415 - see draw
+
     names = poses.image_names
     given = names if images is None else [images] if is_one_image(images) else list(images)
     if len(given) != len(names):
@@ -88,6 +87,8 @@ def show(poses: Poses, images: Any = None, *, threshold: float = 0.0) -> None:
     Raises:
         PredictionError: there is no display; or as `plot`.
     """
+    from PIL import Image, ImageShow  # noqa: PLC0415 - see draw
+
     pictures = [Image.fromarray(picture) for picture in _plotted(poses, images, threshold)]
     python = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if getattr(python, "kernel", None) is not None:
@@ -106,6 +107,8 @@ def show(poses: Poses, images: Any = None, *, threshold: float = 0.0) -> None:
 
 def save_pictures(poses: Poses, file: Path) -> Path:
     """Write the picture of one image, or a folder of that name with one picture per image."""
+    from posekit.drawing import write_picture  # noqa: PLC0415 - see draw
+
     pictures = _plotted(poses)
     if len(pictures) == 1:
         return write_picture(file, pictures[0], quality=92)
@@ -139,6 +142,8 @@ def _thumbnail(poses: Poses) -> str:
     first = next(poses.by_image(), None)
     if first is None:
         return ""
+    from posekit.drawing import jpeg_uri  # noqa: PLC0415 - see draw
+
     try:
         picture = plot(first[1])
     except (PosekitError, OSError):  # a notebook shows the table without it

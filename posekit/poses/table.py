@@ -10,7 +10,6 @@ from typing import Any, overload
 
 import numpy as np
 
-from posekit.drawing.picture_files import JPEG_ENDINGS
 from posekit.errors import PredictionError
 from posekit.output import write_text
 from posekit.poses import animal_programs, conversions, pictures
@@ -143,7 +142,7 @@ class Poses:
         ending = path.suffix.lower()
         if ending == ".json":
             return write_text(path, json.dumps(self.to_coco()))
-        if ending in {*JPEG_ENDINGS, ".png"}:
+        if ending in {".jpg", ".jpeg", ".png"}:
             return pictures.save_pictures(self, path)
         if ending not in _WRITERS:
             raise PredictionError(

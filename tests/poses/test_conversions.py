@@ -280,7 +280,7 @@ def test_tables_that_are_no_poses_say_what_is_wrong():
     table = multi_animal().to_pandas()
     with pytest.raises(PredictionError, match=r"found two lines of one keypoint$"):
         Poses.from_pandas(pandas.concat([table, table]))
-    with pytest.raises(DatasetError, match="'nse' that schema 'dog' does not have"):
+    with pytest.raises(ConfigError, match="the table names the unknown keypoint 'nse'"):
         Poses.from_pandas(table.replace({"keypoint": {"nose": "nse"}}), SCHEMA)
 
 
