@@ -133,7 +133,7 @@ def to_sleap(poses: Poses, file: str | Path) -> Path:
         videos=list(videos.values()), skeletons=[skeleton], tracks=list(tracks.values()),
     )  # fmt: skip
     with atomic_file(file, sync=False, error=PredictionError) as temporary:
-        sleap.save_slp(labels, str(temporary), verbose=False)
+        sleap.save_slp(labels, str(temporary))
     return file
 
 

@@ -150,7 +150,9 @@ def test_a_damaged_h5_file_is_named(tmp_path):
         load(tmp_path, name)
 
 
-@pytest.mark.parametrize("data", [b"\x80\x04N\x85r\xff\xff\xff\x7f.", b"e.", b"(.", b"]", b"h\x05."])
+@pytest.mark.parametrize(
+    "data", [b"\x80\x04N\x85r\xff\xff\xff\x7f.", b"e.", b"(.", b"]", b"h\x05."]
+)
 def test_damaged_pickled_names_are_refused_without_taking_memory(data):
     with pytest.raises(ValueError, match=r"damaged|opcode|exhausted|STOP|needs"):
         parse_names(data)

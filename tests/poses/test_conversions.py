@@ -208,8 +208,9 @@ def test_labels_of_sleap_score_one_and_a_hidden_node_is_missing(tmp_path: Path):
     sleap = pytest.importorskip("sleap_io", reason="sleap-io is not installed")
     skeleton = sleap.Skeleton(["Nose", "Tail"])
     animal = sleap.Instance.from_numpy(np.array([[1.0, 2], [np.nan, np.nan]]), skeleton)
-    frame = sleap.LabeledFrame(sleap.Video("v.mp4", open_backend=False), 5, [animal])
-    sleap.save_slp(sleap.Labels([frame]), str(tmp_path / "l.slp"), verbose=False)
+    video = sleap.Video("v.mp4", backend_metadata={"filename": "v.mp4"}, open_backend=False)
+    frame = sleap.LabeledFrame(video=video, frame_idx=5, instances=[animal])
+    sleap.save_slp(sleap.Labels([frame]), str(tmp_path / "l.slp"))
     poses = Poses.from_sleap(tmp_path / "l.slp")
     assert poses.schema.keypoints == ("nose", "tail")
     assert poses.scores.tolist() == [[1, 0]]
