@@ -89,9 +89,8 @@ class Predictor:
     def __repr__(self) -> str:
         heads = ", ".join(f"{name} ({len(self.model.head(name).schema)})" for name in self.heads)
         millions = sum(part.numel() for part in self.model.parameters()) / 1e6
-        return (
-            f"Predictor with {millions:.1f} M parameters on {self.device}; heads (keypoints): {heads}"
-        )
+        size = f"{millions:.1f} M parameters on {self.device}"
+        return f"Predictor with {size}; heads (keypoints): {heads}"
 
     @overload
     def predict(self, images: Any, boxes: Any = None, head: Literal["all"] = ...) -> HeadPoses: ...

@@ -125,8 +125,8 @@ def expecting(place: Place, form: str) -> Iterator[None]:
 
 
 def by_column(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Return rows of one kind as columns, without those where a value is None."""
-    columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+    """Return rows of one kind as columns, without those where a row has no value or None."""
+    columns = {name: [row.get(name) for row in rows] for name in (rows[0] if rows else ())}
     return {name: values for name, values in columns.items() if None not in values}
 
 

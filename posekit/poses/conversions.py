@@ -103,7 +103,8 @@ def from_coco(
 ) -> Poses:
     """Return the poses of a COCO keypoint file, or of its content: predictions or annotations.
 
-    Keypoints with flag 0 are missing; without `keypoint_scores` the others score 1.
+    Keypoints with flag 0 are missing; without `keypoint_scores` the others score 1. Of what
+    `posekit predict --head all` writes, these are the fused poses.
 
     Raises:
         DatasetError: not COCO's form; names file and annotation.
@@ -115,11 +116,12 @@ def from_coco(
     place = Place(Path(str(source)) if is_file else Path("the COCO data"))
     data: Any = load_json(place.file) if is_file else source
     with expecting(place, "a COCO file with images, categories that have keypoints, annotations"):
-        names, links = data["categories"][0]["keypoints"], data["categories"][0]["skeleton"]
-        if any(other["keypoints"] != names for other in data["categories"]):
-            raise ValueError("its categories have different keypoints")
-        label = str(data["categories"][0]["name"])
-        links = [(names[a - 1], names[b - 1]) for a, b in links]
+        data = data.get("fused", data)
+        category, *others = (c for c in data["categories"] if "keypoints" in c)
+        names, label = category["keypoints"], str(category["name"])
+        if any(other["keypoints"] != names for other in others):
+            raise ValueError("categories with different keypoints")
+        links = [(names[a - 1], names[b - 1]) for a, b in category.get("skeleton") or ()]
         of_id = {image["id"]: str(image["file_name"]) for image in data["images"]}
         sides = ([int(i.get(s, 0)) for i in data["images"]] for s in ("height", "width"))
         sizes = dict(zip(of_id.values(), zip(*sides, strict=True), strict=True))
@@ -131,9 +133,13 @@ def from_coco(
             missing = values[i, :, 2] == 0
             values[i, :, 2] = entry.get("keypoint_scores", 1.0)
             values[i, missing] = np.nan
-            rows.append({key: entry.get(key) for key in ("track_id", "score")})
-            rows[-1] |= {"image": of_id[entry["image_id"]]}
-            rows[-1] |= dict(zip(BOX, entry.get("bbox", [np.nan] * 4), strict=True))
+            box = map(float, entry.get("bbox", [np.nan] * 4))
+            row: dict[str, Any] = dict(zip(BOX, box, strict=True)) | {
+                "image": of_id[entry["image_id"]]
+            }
+            given = {key: entry.get(key) for key in ("track_id", "score")}
+            row |= {k: float(v) for k, v in given.items() if v is not None}
+            rows.append(row)
     return build(cls, (schema, names, place.file, label, links), by_column(rows), values, sizes)
 
 

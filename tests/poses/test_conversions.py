@@ -265,6 +265,23 @@ def test_a_damaged_annotation_is_named():
     data["annotations"][1]["keypoints"].pop()
     with pytest.raises(DatasetError, match=r"annotation 1: .*, expected a keypoint annotation"):
         Poses.from_coco(json.loads(json.dumps(data)))
+    data = multi_animal().to_coco()
+    data["annotations"][2]["bbox"][1] = "wide"
+    with pytest.raises(DatasetError, match=r"annotation 2: found could not convert .*'wide'"):
+        Poses.from_coco(data)
+
+
+def test_coco_takes_the_fused_poses_of_all_heads_and_leaves_out_categories_without_keypoints():
+    poses = multi_animal()
+    data = poses.to_coco()
+    data["categories"].insert(0, {"id": 9, "name": "box only"})
+    check_same(Poses.from_coco({"fused": data, "heads": {}}), poses)
+    data["categories"].append({"id": 3, "name": "cat", "keypoints": ["tail"]})
+    with pytest.raises(DatasetError, match="found categories with different keypoints"):
+        Poses.from_coco(data)
+    data["categories"] = []
+    with pytest.raises(DatasetError, match="expected a COCO file with images, categories that"):
+        Poses.from_coco(data)
 
 
 def test_a_damaged_sleap_file_is_one_sentence(tmp_path: Path):
