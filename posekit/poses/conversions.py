@@ -40,7 +40,7 @@ def from_file(cls: type[Poses], file: str | Path, schema: KeypointSchema | None 
             every other reader); None takes the file's own.
 
     Raises:
-        PredictionError: another ending.
+        PredictionError: another ending, or no such file.
         DatasetError: the file has not the form that its ending says.
     """
     from posekit.adapters.files import read_text  # noqa: PLC0415 - see columns
@@ -53,6 +53,8 @@ def from_file(cls: type[Poses], file: str | Path, schema: KeypointSchema | None 
             f"{file}: unknown ending; poses are read from .json (COCO), .csv, .h5 (DeepLabCut) and "
             ".slp (SLEAP)"
         )
+    if not file.is_file():
+        raise PredictionError(f"{file}: there is no such file")
     if reader is from_csv and read_text(file).lower().startswith("scorer,"):
         reader = from_deeplabcut
     return reader(cls, file, schema)

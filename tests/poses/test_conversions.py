@@ -260,6 +260,15 @@ def test_a_file_of_another_form_is_one_sentence(tmp_path: Path, name, content, s
     assert "\n" not in str(caught.value)
 
 
+def test_a_missing_file_is_one_sentence(tmp_path: Path):
+    with pytest.raises(PredictionError, match=r"p\.h5: there is no such file$"):
+        Poses.from_file(tmp_path / "p.h5")
+
+
+def test_the_text_of_tracked_poses_names_their_tracks():
+    assert "a.jpg: #3, score" in str(multi_animal())
+
+
 def test_a_damaged_annotation_is_named():
     data = multi_animal().to_coco()
     data["annotations"][1]["keypoints"].pop()
