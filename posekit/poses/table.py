@@ -107,8 +107,8 @@ class Poses:
             x, y, w, h = self.box_xywh[i]
             track = "" if self.track_id is None else f"#{self.track_id[i]}, "
             lines.append(
-                f"{self.image_names[self.image_index[i]]}: {track}score {self.instance_scores[i]:.2f}, "
-                f"box {x:.0f} {y:.0f} {w:.0f} x {h:.0f}"
+                f"{self.image_names[self.image_index[i]]}: {track}"
+                f"score {self.instance_scores[i]:.2f}, box {x:.0f} {y:.0f} {w:.0f} x {h:.0f}"
             )
             width = max(len(name) for name in self.schema.keypoints)
             lines += [
