@@ -120,8 +120,8 @@ def expecting(place: Place, form: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        found = f"no {error}" if isinstance(error, KeyError) else str(error)
-        place.fail(f"found {found}, expected {form}")
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        place.fail(f"not {form} ({reason})")
 
 
 def by_column(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -117,7 +117,9 @@ def from_coco(
     is_file = isinstance(source, str | Path)
     place = Place(Path(str(source)) if is_file else Path("the COCO data"))
     data: Any = load_json(place.file) if is_file else source
-    with expecting(place, "a COCO file with images, categories that have keypoints, annotations"):
+    with expecting(place, "a COCO file of keypoints"):
+        if not isinstance(data, Mapping):
+            raise TypeError(f"found a {type(data).__name__}, expected an object")
         data = data.get("fused", data)
         category, *others = (c for c in data["categories"] if "keypoints" in c)
         names, label = category["keypoints"], str(category["name"])

@@ -244,8 +244,12 @@ def test_coco_annotations_of_people_score_one_where_they_are_labelled():
     ("name", "content", "sentence"),
     [
         ("p.xyz", "", r"p\.xyz: unknown ending; poses are read from \.json"),
-        ("p.json", "[]", r"p\.json: found .*, expected a COCO file"),
-        ("p.json", '{"images": []}', r"p\.json: found no 'categories', expected a COCO file"),
+        (
+            "p.json",
+            "[]",
+            r"p\.json: not a COCO file of keypoints \(found a list, expected an object\)",
+        ),
+        ("p.json", '{"images": []}', r"p\.json: not a COCO file .*'categories' is missing"),
         ("p.csv", "a,b\n1,2\n", r"p\.csv: its first line starts with \['a', 'b'\]"),
         ("p.csv", "image,score,n_x,n_y,n_score\na,1,2\n", "line 2: found 3 cells, expected 5"),
         ("p.csv", "image,score,n_x,n_y,n_score\na,1,2,q,1\n", "line 2: a keypoint: found 'q'"),
@@ -272,11 +276,11 @@ def test_the_text_of_tracked_poses_names_their_tracks():
 def test_a_damaged_annotation_is_named():
     data = multi_animal().to_coco()
     data["annotations"][1]["keypoints"].pop()
-    with pytest.raises(DatasetError, match=r"annotation 1: .*, expected a keypoint annotation"):
+    with pytest.raises(DatasetError, match=r"annotation 1: not a keypoint annotation"):
         Poses.from_coco(json.loads(json.dumps(data)))
     data = multi_animal().to_coco()
     data["annotations"][2]["bbox"][1] = "wide"
-    with pytest.raises(DatasetError, match=r"annotation 2: found could not convert .*'wide'"):
+    with pytest.raises(DatasetError, match=r"annotation 2: not a keypoint annotation.*'wide'"):
         Poses.from_coco(data)
 
 
@@ -286,10 +290,10 @@ def test_coco_takes_the_fused_poses_of_all_heads_and_leaves_out_categories_witho
     data["categories"].insert(0, {"id": 9, "name": "box only"})
     check_same(Poses.from_coco({"fused": data, "heads": {}}), poses)
     data["categories"].append({"id": 3, "name": "cat", "keypoints": ["tail"]})
-    with pytest.raises(DatasetError, match="found categories with different keypoints"):
+    with pytest.raises(DatasetError, match="categories with different keypoints"):
         Poses.from_coco(data)
     data["categories"] = []
-    with pytest.raises(DatasetError, match="expected a COCO file with images, categories that"):
+    with pytest.raises(DatasetError, match="not a COCO file of keypoints"):
         Poses.from_coco(data)
 
 
