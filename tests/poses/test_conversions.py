@@ -42,7 +42,7 @@ def some_poses(draw, tracked: bool | None = None, at_least: int = 1) -> Poses:
     places = rng.choice(len(NAMES) * 3, n, replace=False)
     return Poses(
         "head", SCHEMA, points, scores, rng.uniform(1, 300, (n, 4)), rng.uniform(0.1, 1, n),
-        places // 3, NAMES, ((480, 640), (300, 200), (90, 90), (90, 90)),
+        places // 3, NAMES, ((480, 640), (480, 640), (90, 90), (90, 90)),
         places % 3 + 1 if is_tracked else None,
     )  # fmt: skip
 
@@ -154,6 +154,29 @@ def test_deeplabcut_gives_back_points_scores_images_and_individuals(
     check_same(again, poses, boxes=False)
     assert ordered(again).box_xywh == pytest.approx(extent(ordered(poses)), abs=1e-3)
     assert len(Poses.from_file(file)) == len(poses)
+
+
+def test_individuals_with_names_are_numbered_and_unique_body_parts_left_out(tmp_path: Path):
+    animals = ["mouse1", "rat1", "single"]
+    rows = [["scorer", *"s" * 6], ["individuals", *(animal for animal in animals for _ in "xy")]]
+    rows += [["bodyparts", *"nnnn", "lamp", "lamp"], ["coords", *"xy" * 3], ["a.png", *range(6)]]
+    with (tmp_path / "p.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+    poses = Poses.from_deeplabcut(tmp_path / "p.csv")
+    assert poses.schema.keypoints == ("n",)
+    assert poses.track_id is not None
+    assert poses.track_id.tolist() == [1, 2]
+    assert poses["n"].tolist() == [[0, 1, 1], [2, 3, 1]]
+
+
+def test_the_hdf_file_takes_many_keypoints_of_many_animals(tmp_path: Path):
+    pytest.importorskip("tables", reason="PyTables is not installed")
+    schema = KeypointSchema("many", tuple(f"a_keypoint_with_a_long_name_{i}" for i in range(133)))
+    poses = Poses(
+        "head", schema, np.ones((8, 133, 2)), np.ones((8, 133), np.float32), np.ones((8, 4)),
+        np.ones(8), np.zeros(8, dtype=np.int64), ("a.jpg",), ((9, 9),),
+    )  # fmt: skip
+    assert len(Poses.from_file(poses.save(tmp_path / "p.h5"))) == 8
 
 
 def test_pandas_reads_the_hdf_file_as_deeplabcut_does(tmp_path: Path):

@@ -129,9 +129,10 @@ def test_supervision_gets_points_and_confidences(monkeypatch, kind):
     given = found.to_supervision()
     assert isinstance(given, kind)
     assert np.asarray(given.xy) == pytest.approx(found.keypoints, abs=1e-3)
-    name = "confidence" if kind is OldKeyPoints else "keypoint_confidence"
+    is_new = hasattr(given, "keypoint_confidence")
+    name = "keypoint_confidence" if is_new else "confidence"
     assert getattr(given, name) == pytest.approx(found.scores)
-    if kind is not OldKeyPoints:
+    if is_new:
         assert given.detection_confidence == pytest.approx(found.instance_scores)
 
 
