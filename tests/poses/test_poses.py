@@ -204,7 +204,9 @@ def test_saved_poses_come_back(tmp_path: Path):
     assert again.keypoints == pytest.approx(found.keypoints, abs=1e-3)
     assert again.scores == pytest.approx(found.scores, abs=1e-4)
     assert again.box_scores == pytest.approx(found.box_scores, abs=1e-4)
-    assert found.save(tmp_path / "p.csv").read_text().startswith("image,")
+    csv_file = found.save(tmp_path / "p.csv")
+    assert csv_file.read_text().startswith("image,")
+    assert read_poses(csv_file).keypoints == pytest.approx(found.keypoints, abs=1e-3)
     with pytest.raises(PredictionError, match=r"saved as \.json or \.csv"):
         found.save(tmp_path / "p.xyz")
 
