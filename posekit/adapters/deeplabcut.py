@@ -20,7 +20,7 @@ from posekit.schema import KeypointSchema
 
 _LEVELS = ("scorer", "bodyparts", "coords")
 _LEVELS_MULTI = ("scorer", "individuals", "bodyparts", "coords")
-_UNIQUE = "single"
+UNIQUE = "single"
 _DATA_FOLDER = "labeled-data/"
 
 
@@ -36,7 +36,7 @@ class LabelTable:
 
     Attributes:
         file: where it was read from.
-        columns: (individual or '', body part, 'x' or 'y') of each column.
+        columns: (individual or '', body part, 'x', 'y' or 'likelihood') of each column.
         rows: (where it stands, the image's name, float64 values by column, nan where unlabelled).
     """
 
@@ -85,20 +85,25 @@ def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Insta
                 yield EmptyImage(path, path)
 
 
-def read_labels(file: Path) -> LabelTable:
-    """Read one label file, CSV or HDF5, checking its header but not its body parts."""
+def read_labels(file: Path, predictions: bool = False) -> LabelTable:
+    """Read one label file, CSV or HDF5, checking its header but not its body parts.
+
+    Args:
+        file: the file.
+        predictions: also take a file of predictions, which has likelihood columns.
+    """
     if file.suffix.lower() in {".h5", ".hdf5", ".hdf"}:
         names, index, values = read_frame(file)
-        columns = _columns(names, Place(file))
+        columns = _columns(names, Place(file), predictions)
         rows = [
             (f"row {i}", "/".join(part for part in parts if part), values[i])
             for i, parts in enumerate(index)
         ]
         return LabelTable(file, columns, rows)
-    return _read_csv(file)
+    return _read_csv(file, predictions)
 
 
-def _read_csv(file: Path) -> LabelTable:
+def _read_csv(file: Path, predictions: bool) -> LabelTable:
     lines = read_csv_rows(file)
     place = Place(file, "header")
     header: list[list[str]] = []
@@ -119,7 +124,7 @@ def _read_csv(file: Path) -> LabelTable:
     if any(len(cells) != width for cells in header) or first == width:
         place.fail("its header rows have different lengths or name no columns")
     names = [tuple(cells[i] for cells in header) for i in range(first, width)]
-    columns = _columns(names, place)
+    columns = _columns(names, place, predictions)
     rows = []
     for line, cells in lines:
         where = Place(file, f"line {line}")
@@ -131,19 +136,21 @@ def _read_csv(file: Path) -> LabelTable:
     return LabelTable(file, columns, rows)
 
 
-def _columns(names: Sequence[tuple[str, ...]], place: Place) -> list[tuple[str, str, str]]:
+def _columns(
+    names: Sequence[tuple[str, ...]], place: Place, predictions: bool
+) -> list[tuple[str, str, str]]:
     columns: list[tuple[str, str, str]] = []
     for parts in names:
         if len(parts) not in {len(_LEVELS), len(_LEVELS_MULTI)}:
             place.fail(f"a column is named {show(parts)}, expected scorer, body part and x or y")
         individual = parts[1] if len(parts) == len(_LEVELS_MULTI) else ""
         bodypart, axis = parts[-2], parts[-1].lower()
-        if axis == "likelihood":
+        if axis == "likelihood" and not predictions:
             place.fail(
                 "it has likelihood columns, expected labels only",
                 "this is a file of predictions; use CollectedData_<scorer>",
             )
-        if axis not in {"x", "y"}:
+        if axis not in {"x", "y", "likelihood"}:
             place.fail(f"body part '{bodypart}' has a column {show(parts[-1])}, expected x or y")
         columns.append((individual, bodypart, axis))
     if len(set(columns)) != len(columns):
@@ -151,30 +158,38 @@ def _columns(names: Sequence[tuple[str, ...]], place: Place) -> list[tuple[str, 
     return columns
 
 
+def individuals(table: LabelTable) -> dict[str, dict[str, list[int]]]:
+    """Return, for each individual and body part, the columns of x, y and, if any, likelihood.
+
+    Raises:
+        DatasetError: a body part lacks one of them.
+    """
+    axes = [a for a in ("x", "y", "likelihood") if a in {axis for *_, axis in table.columns}]
+    where = {column: position for position, column in enumerate(table.columns)}
+    found: dict[str, dict[str, list[int]]] = {}
+    for individual, part, _ in table.columns:
+        if any((individual, part, axis) not in where for axis in axes):
+            place = Place(table.file, f"individual {individual}" if individual else "header")
+            place.fail(f"body part '{part}' has not all of the columns {', '.join(axes)}")
+        found.setdefault(individual, {})[part] = [where[individual, part, axis] for axis in axes]
+    return found
+
+
 def _animals(
     table: LabelTable, schema: KeypointSchema, options: DeepLabCutOptions
 ) -> list[np.ndarray]:
     """Return, for each individual, the columns (K, 2) of its x and y in the schema's order."""
-    where = {column: position for position, column in enumerate(table.columns)}
-    parts: dict[str, list[str]] = {}
-    for individual, bodypart, _ in table.columns:
-        known = parts.setdefault(individual, [])
-        if bodypart not in known:
-            known.append(bodypart)
+    parts = individuals(table)
     if len(parts) > 1:
-        unique = parts.pop(_UNIQUE, None)
+        unique = parts.pop(UNIQUE, None)
         if unique is not None and {*unique} == {*schema.keypoints}:
-            parts = {_UNIQUE: unique}
+            parts = {UNIQUE: unique}
     animals = []
-    for individual, names in parts.items():
+    for individual, columns in parts.items():
         place = Place(table.file, f"individual {individual}" if individual else "header")
-        for name in names:
-            if any((individual, name, axis) not in where for axis in "xy"):
-                place.fail(f"body part '{name}' has only one of the columns x and y")
-        order = [names[i] for i in match_names(names, schema, place, options.names)]
-        animals.append(
-            np.array([[where[individual, name, axis] for axis in "xy"] for name in order])
-        )
+        names = list(columns)
+        order = match_names(names, schema, place, options.names)
+        animals.append(np.array([columns[names[i]] for i in order]))
     return animals
 
 

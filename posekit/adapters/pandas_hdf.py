@@ -1,11 +1,12 @@
 """Reads the label table of a pandas HDF5 file through h5py: no pandas, no PyTables, no unpickling.
 
 pandas writes column names as pickles into attributes. Only the opcodes that build lists, tuples,
-texts and whole numbers are understood here; a pickle that holds any other is refused unexecuted.
+texts and whole numbers pass here; a pickle that holds any other is refused unloaded.
 """
 
 from __future__ import annotations
 
+import pickle
 import pickletools
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,12 @@ import numpy as np
 from posekit.adapters.fields import Place
 from posekit.adapters.files import require_file
 
-_MARK = object()
-_TEXTS = {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING"}
-_TEXTS |= {"SHORT_BINSTRING", "INT", "LONG", "BININT", "BININT1", "BININT2", "LONG1"}
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": (), "MARK": _MARK}
 _PUTS = {"PUT", "BINPUT", "LONG_BINPUT"}
-_GETS = {"GET", "BINGET", "LONG_BINGET"}
-_FIXED_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_HARMLESS = {"PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "MEMOIZE", *_PUTS}
+_HARMLESS |= {"EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "LIST", "APPEND"}
+_HARMLESS |= {"APPENDS", "GET", "BINGET", "LONG_BINGET", "UNICODE", "BINUNICODE", "BINUNICODE8"}
+_HARMLESS |= {"SHORT_BINUNICODE", "STRING", "BINSTRING", "SHORT_BINSTRING"}
+_HARMLESS |= {"INT", "LONG", "BININT", "BININT1", "BININT2", "LONG1"}
 
 Frame = tuple[list[tuple[str, ...]], list[tuple[str, ...]], np.ndarray]
 
@@ -58,55 +58,23 @@ def read_frame(file: Path) -> Frame:
 
 
 def parse_names(data: bytes) -> Any:
-    """Return what a pickle of lists, tuples, texts and whole numbers says, without running it.
+    """Return what a pickle of lists, tuples, texts and whole numbers says.
 
     Raises:
-        ValueError: the pickle holds anything else, or is cut short.
+        ValueError: the pickle holds anything else, or is damaged; nothing of it was loaded.
     """
-    stack: list[Any] = []
-    memo: dict[int, Any] = {}
     for opcode, argument, _ in pickletools.genops(data):
-        if opcode.name == "STOP":
-            return stack.pop()
-        if opcode.name in {"PROTO", "FRAME"}:
-            continue
-        _apply(opcode.name, argument, stack, memo)
-    raise ValueError("the pickled names are cut short")
-
-
-def _apply(name: str, argument: Any, stack: list[Any], memo: dict[int, Any]) -> None:
-    if name in _TEXTS:
-        stack.append(argument)
-    elif name in _CONSTANTS:
-        stack.append(_CONSTANTS[name])
-    elif name in {"LIST", "TUPLE"}:
-        stack.append(list(_since_mark(stack)) if name == "LIST" else tuple(_since_mark(stack)))
-    elif name == "EMPTY_LIST":
-        stack.append([])
-    elif name in _FIXED_TUPLES:
-        count = _FIXED_TUPLES[name]
-        last_first = tuple(stack.pop() for _ in range(count))
-        stack.append(last_first[::-1])
-    elif name in {"APPEND", "APPENDS"}:
-        items = [stack.pop()] if name == "APPEND" else _since_mark(stack)
-        if not isinstance(stack[-1], list):
+        if opcode.name not in _HARMLESS:
+            raise ValueError(
+                f"the pickled names hold the opcode {opcode.name}, which names do not need"
+            )
+        # The place of a note is the size of the array that holds them all.
+        if opcode.name in _PUTS and int(argument or 0) > len(data):
             raise ValueError("the pickled names are damaged")
-        stack[-1].extend(items)
-    elif name in _PUTS:
-        memo[argument] = stack[-1]
-    elif name == "MEMOIZE":
-        memo[len(memo)] = stack[-1]
-    elif name in _GETS:
-        stack.append(memo[argument])
-    else:
-        raise ValueError(f"the pickled names hold the opcode {name}, which names do not need")
-
-
-def _since_mark(stack: list[Any]) -> list[Any]:
-    items: list[Any] = []
-    while (item := stack.pop()) is not _MARK:
-        items.append(item)
-    return items[::-1]
+    try:
+        return pickle.loads(data)  # noqa: S301 - of harmless opcodes only
+    except (pickle.UnpicklingError, IndexError, AttributeError) as error:
+        raise ValueError(f"the pickled names are damaged ({error})") from None
 
 
 def _table(group: Any) -> Frame:

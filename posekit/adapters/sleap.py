@@ -48,7 +48,7 @@ def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Insta
     place = Place(file)
     count = 0
     orders: dict[tuple[str, ...], list[int]] = {}
-    for frame in _frames(file):
+    for frame in load_labels(file).labeled_frames:
         where = Place(file, f"frame {frame.frame_idx} of {Path(_video_name(frame.video)).name}")
         path = _image_of(frame, Path(root), split, where)
         animals = list(frame.user_instances)
@@ -85,7 +85,7 @@ def read_skeleton(
         DatasetError: sleap-io cannot load the file, or no frame of it is labelled.
         ConfigError: sleap-io is not installed.
     """
-    for frame in _frames(file):
+    for frame in load_labels(file).labeled_frames:
         for animal in (*frame.user_instances, *frame.predicted_instances):
             skeleton = animal.skeleton
             names = [str(name) for name in skeleton.node_names]
@@ -111,7 +111,7 @@ def write_frames(root: Path, split: SplitCard) -> int:
 
     file = Path(root) / split.annotations
     written = 0
-    for frame in _frames(file):
+    for frame in load_labels(file).labeled_frames:
         place = Place(file, f"frame {frame.frame_idx}")
         target = Path(root) / _image_of(frame, Path(root), split, place)
         if target.is_file():
@@ -130,7 +130,13 @@ def write_frames(root: Path, split: SplitCard) -> int:
     return written
 
 
-def _frames(file: Path) -> Iterator[Any]:
+def load_labels(file: Path) -> Any:
+    """Return sleap-io's Labels of a file.
+
+    Raises:
+        DatasetError: sleap-io cannot load it.
+        ConfigError: sleap-io is not installed.
+    """
     try:
         import sleap_io  # noqa: PLC0415 - an extra
     except ImportError:
@@ -140,12 +146,12 @@ def _frames(file: Path) -> Iterator[Any]:
     require_file(file)
     try:
         labels = sleap_io.load_file(str(file))
-        frames = list(labels.labeled_frames)
+        list(labels.labeled_frames)
+        return labels
     # sleap-io raises errors of many kinds for a damaged file.
     except Exception as error:
         text = str(error).splitlines()[0] if str(error) else ""
         Place(file).fail(f"sleap-io cannot load it ({type(error).__name__}: {text})")
-    yield from frames
 
 
 def _video_name(video: Any) -> str:

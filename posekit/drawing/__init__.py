@@ -6,6 +6,7 @@ are Okabe and Ito's, which readers of every colour vision tell apart: blue is th
 orange its right, white its midline. Each stroke has a dark outline.
 """
 
+from posekit.drawing.picture_files import jpeg_uri, write_picture
 from posekit.drawing.poses import (
     PoseStyle,
     draw_errors,
@@ -44,9 +45,11 @@ __all__ = [
     "draw_matrix",
     "draw_poses",
     "draw_schema",
+    "jpeg_uri",
     "keypoint_colours",
     "link_colours",
     "overlay_heatmap",
     "stroke_width",
+    "write_picture",
     "write_schema_picture",
 ]

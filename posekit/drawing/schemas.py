@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from posekit.drawing.picture_files import write_picture
 from posekit.drawing.poses import draw_poses
 from posekit.drawing.sheets import draw_label
-from posekit.errors import ConfigError, PosekitError
-from posekit.output import write_bytes
 from posekit.schema import KeypointSchema
 
 _ROUNDS = 300
@@ -49,15 +47,8 @@ def draw_schema(
 
 
 def write_schema_picture(file: str | Path, schema: KeypointSchema) -> Path:
-    """Write `draw_schema`'s picture; PosekitError if the file's ending or folder is no good."""
-    file = Path(file).expanduser()
-    try:
-        encoded, data = cv2.imencode(file.suffix, draw_schema(schema)[:, :, ::-1])
-        if not encoded:
-            raise PosekitError(f"{file}: the picture cannot be encoded")
-    except cv2.error:
-        raise ConfigError(f"{file}: expected a picture's name, ending in .png or .jpg") from None
-    return write_bytes(file, data)
+    """Write `draw_schema`'s picture as .png or .jpg; see `write_picture`."""
+    return write_picture(file, draw_schema(schema))
 
 
 def layout(schema: KeypointSchema) -> np.ndarray:

@@ -10,19 +10,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from posekit.inference.images import LoadedImage, load_image
+    from posekit.data.any_image import LoadedImage, load_image
     from posekit.inference.predictor import HeadPoses, Predictor, load
     from posekit.poses.fusion import fuse, union_schema
     from posekit.poses.table import Poses
 
 _HOME = {
     "HeadPoses": "posekit.inference.predictor",
-    "LoadedImage": "posekit.inference.images",
+    "LoadedImage": "posekit.data.any_image",
     "Poses": "posekit.poses.table",
     "Predictor": "posekit.inference.predictor",
     "fuse": "posekit.poses.fusion",
     "load": "posekit.inference.predictor",
-    "load_image": "posekit.inference.images",
+    "load_image": "posekit.data.any_image",
     "union_schema": "posekit.poses.fusion",
 }
 

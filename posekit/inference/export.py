@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from posekit.data.any_image import load_image
 from posekit.errors import CheckpointError, PosekitError, PredictionError
 from posekit.inference.export_graph import (
     PACKAGES,
@@ -19,7 +20,6 @@ from posekit.inference.export_graph import (
     write_graph,
 )
 from posekit.inference.files import find_images
-from posekit.inference.images import load_image
 from posekit.inference.parity import Parity, ParityError, Sample, measure_parity, sample_patterns
 from posekit.inference.predictor import ALL, Predictor, check_boxes, load
 from posekit.poses.boxes import BoxFile

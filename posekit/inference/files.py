@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
-
+from posekit.data.any_image import LoadedImage, load_image
+from posekit.drawing.picture_files import write_picture
 from posekit.errors import DatasetError, PredictionError
 from posekit.inference.detectors import Detector, open_detector
-from posekit.inference.images import LoadedImage, load_image
 from posekit.inference.predictor import ALL, PendingImage, Predictor, load
 from posekit.inference.video import (
     VIDEO_SUFFIXES,
@@ -21,13 +20,13 @@ from posekit.inference.video import (
     Look,
     Progress,
     camera_number,
-    draw,
     find_boxes,
     predict_video,
 )
-from posekit.output import write_bytes, write_text
+from posekit.output import write_text
 from posekit.poses.boxes import BoxFile
 from posekit.poses.fusion import fuse
+from posekit.poses.pictures import draw
 from posekit.poses.table import Poses
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
@@ -284,8 +283,6 @@ def _write_image(
     text = json.dumps(data, separators=(",", ":"))
     written = []
     if look.overlay:
-        picture = cv2.cvtColor(draw(image.pixels, poses, look), cv2.COLOR_RGB2BGR)
-        _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
-        picture_file = target.with_name(f"{target.name}.jpg")
-        written.append(write_bytes(picture_file, encoded))
+        picture = draw(image.pixels, poses, look.threshold)
+        written.append(write_picture(target.with_name(f"{target.name}.jpg"), picture, quality=92))
     return [write_text(_json_file(target), text), *written]  # last, so that it tells all is done

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from posekit.data.any_image import load_image
 from posekit.drawing import contact_sheet, draw_poses, overlay_heatmap
-from posekit.errors import PosekitError, PredictionError
-from posekit.inference.images import load_image
+from posekit.drawing.picture_files import write_picture
+from posekit.errors import PredictionError
 from posekit.inference.predictor import Predictor, check_boxes
 from posekit.models.predict import predict_crops
-from posekit.output import write_bytes
 from posekit.warp import box_matrices, cut_crops
 
 _TILE = 220
@@ -131,7 +131,7 @@ def write_look(
                 captions.append(f"{schema.keypoints[k]} {seen.scores[k]:.2f}, {title}")
     title = f"{name}: warm is where the head (heatmap) or its token (attention) looks"
     sheet = contact_sheet(tiles, 6, captions, title)
-    return _write(Path(file), sheet)
+    return write_picture(file, sheet)
 
 
 def _attention_of(predictor: Predictor, block: int) -> nn.Module:
@@ -183,10 +183,3 @@ class _Watch:
         y = (points[:, 1] * rows / input_size[0]).long().clamp(0, rows - 1)
         own = share[prefix + y * columns + x, prefix : prefix + rows * columns]
         return own.reshape(len(points), rows, columns).float().cpu().numpy()
-
-
-def _write(file: Path, sheet: np.ndarray) -> Path:
-    if file.suffix.lower() not in {".jpg", ".jpeg", ".png"}:
-        raise PosekitError(f"{file}: expected a picture's ending, .jpg or .png")
-    _, data = cv2.imencode(file.suffix, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    return write_bytes(file, data)

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from posekit.config.cards import BoxCard
+from posekit.data.any_image import MAX_PIXELS, LoadedImage, is_one_image, load_images
 from posekit.errors import CheckpointError, PredictionError, nearest
 from posekit.inference.hub import MODEL_FILE, fetch_model, is_address
-from posekit.inference.images import MAX_PIXELS, LoadedImage, is_one_image, load_images
 from posekit.models import PoseModel, load_model, read_description
 from posekit.models.predict import predict_crops
 from posekit.poses.fusion import fuse, union_schema
@@ -86,6 +86,12 @@ class Predictor:
         """Names of the model's heads."""
         return self.model.head_names
 
+    def __repr__(self) -> str:
+        heads = ", ".join(f"{name} ({len(self.model.head(name).schema)})" for name in self.heads)
+        millions = sum(part.numel() for part in self.model.parameters()) / 1e6
+        size = f"{millions:.1f} M parameters on {self.device}"
+        return f"Predictor with {size}; heads (keypoints): {heads}"
+
     @overload
     def predict(self, images: Any, boxes: Any = None, head: Literal["all"] = ...) -> HeadPoses: ...
 
@@ -97,7 +103,7 @@ class Predictor:
 
         Args:
             images: a path, array (H, W, 3) uint8 RGB, PIL image or tensor (3, H, W), or several
-                of them; see `posekit.inference.images.load_image`.
+                of them; see `posekit.data.any_image.load_image`.
             boxes: x, y, width, height in pixels: (4,) or (N, 4) for one image, a sequence with one
                 such array (or None) per image for several. None is the whole image. A box may
                 reach beyond its image but must touch it; an image without boxes has no poses.

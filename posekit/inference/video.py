@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from posekit.drawing import PALETTE, PoseStyle, draw_boxes, draw_poses
+from posekit.data.any_image import LoadedImage
 from posekit.inference.detectors import Detector
-from posekit.inference.images import LoadedImage
 from posekit.inference.predictor import ALL, PendingImage, Predictor, check_boxes
 from posekit.inference.video_io import (
     VIDEO_SUFFIXES,
@@ -27,6 +26,7 @@ from posekit.inference.video_io import (
 from posekit.inference.video_log import VideoLog, frame_record, poses_of
 from posekit.poses.boxes import BoxFile
 from posekit.poses.fusion import fuse, union_schema
+from posekit.poses.pictures import draw
 from posekit.poses.table import Poses
 from posekit.poses.tracking import Tracker
 from posekit.schema import KeypointSchema
@@ -178,17 +178,6 @@ def find_boxes(
     return PendingImage(image, found, scores)
 
 
-def draw(image: np.ndarray, poses: Poses, look: Look) -> np.ndarray:
-    """Draw poses into a picture; boxes and identities too where there are several instances."""
-    if len(poses) > 1:
-        tags = np.arange(len(poses)) if poses.track_id is None else poses.track_id
-        colours = [PALETTE[int(tag) % len(PALETTE)] for tag in tags]
-        labels = [] if poses.track_id is None else [f"#{tag}" for tag in tags]
-        image = draw_boxes(image, poses.box_xywh, labels, colours)
-    style = PoseStyle(threshold=look.threshold)
-    return draw_poses(image, poses.keypoints, poses.schema, scores=poses.scores, style=style)
-
-
 class _Follower:
     """Follows and smooths poses as they will be read back, so that a replay gives the same."""
 
@@ -215,7 +204,7 @@ class _Follower:
 
 def _show(sink: VideoSink | None, image: LoadedImage, poses: Poses, look: Look) -> None:
     if sink is not None:
-        sink.write(draw(image.pixels, poses, look))
+        sink.write(draw(image.pixels, poses, look.threshold))
 
 
 def _images(reader: VideoReader, source: Path | VideoReader) -> Iterator[LoadedImage]:

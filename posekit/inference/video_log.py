@@ -10,8 +10,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from posekit.data.any_image import LoadedImage
 from posekit.errors import PredictionError
-from posekit.inference.images import LoadedImage
 from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 

@@ -22,8 +22,9 @@ from posekit.drawing import (
     draw_poses,
     stroke_width,
 )
+from posekit.drawing.picture_files import jpeg_uri
 from posekit.errors import DatasetError
-from posekit.pages.shell import jpeg_uri, write_page
+from posekit.pages.shell import write_page
 
 _TILE = 230
 _COLUMNS = 5

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from posekit.data.columns import InstanceColumns
@@ -23,8 +22,8 @@ from posekit.drawing import (
     draw_poses,
     stroke_width,
 )
+from posekit.drawing.picture_files import write_picture
 from posekit.errors import DatasetError
-from posekit.output import write_bytes
 from posekit.poses.predictions import Predictions
 
 _PANEL = 250
@@ -104,7 +103,7 @@ def write_best_worst(
             sheet = contact_sheet(
                 tiles, -(-len(tiles) // -(-len(tiles) // _COLUMNS)), captions, title
             )
-            written[kind] = _write(Path(folder) / f"{kind}.png", sheet)
+            written[kind] = write_picture(Path(folder) / f"{kind}.png", sheet)
     return written
 
 
@@ -143,11 +142,6 @@ def _relative(scores: np.ndarray) -> np.ndarray:
     """Scale scores so that the surest keypoint is fully opaque; heads differ in their range."""
     top = float(np.nanmax(scores, initial=0.0))
     return scores / top if top > 0 else np.ones_like(scores)
-
-
-def _write(file: Path, sheet: np.ndarray) -> Path:
-    _, data = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    return write_bytes(file, data)
 
 
 def _keys(images: np.ndarray, instances: np.ndarray) -> Iterator[tuple[Any, Any]]:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from posekit.drawing import ERROR, LEFT, MIDDLE, RIGHT, Colour
+from posekit.drawing.picture_files import jpeg_uri
 from posekit.pages.report_data import (
     RunRecord,
     SavedEvaluation,
@@ -17,7 +18,7 @@ from posekit.pages.report_data import (
     lower_is_better,
     read_run,
 )
-from posekit.pages.shell import jpeg_uri, write_page
+from posekit.pages.shell import write_page
 
 __all__ = ["write_report"]
 

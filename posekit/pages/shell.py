@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -28,14 +25,6 @@ def write_page(file: Path, template: str, **values: Any) -> Path:
         PosekitError: the page cannot be written.
     """
     return write_text(file, _TEMPLATES.get_template(template).render(values))
-
-
-def jpeg_uri(picture: np.ndarray, quality: int = 86) -> str:
-    """Return a picture, uint8 (h, w, 3) RGB, as a data URI (JPEG, to keep the page small)."""
-    _, data = cv2.imencode(
-        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
-    )
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
 
 
 def _asset(name: str) -> Markup:

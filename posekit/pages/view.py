@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from posekit.data.any_image import load_image
 from posekit.data.images import read_image
 from posekit.data.index import PoseIndex
 from posekit.drawing import crop_view, keypoint_colours, link_colours
+from posekit.drawing.picture_files import jpeg_uri
 from posekit.errors import DatasetError, PosekitError
-from posekit.inference.images import load_image
 from posekit.inference.video_io import VideoReader
-from posekit.pages.shell import jpeg_uri, write_page
+from posekit.pages.shell import write_page
 from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 

@@ -68,7 +68,7 @@ def read_predictions(
         data = _json(path)
         data = data.get("fused", data) if isinstance(data, dict) else data
         if _is_predicted(data):
-            records = _records_of(_poses_of(data, path), path, truth)
+            records = _records_of(Poses.from_coco(data), path, truth)
         else:
             records = _checked_list(data, path)
     is_final = bool(records) and "score" in _mapping(records[0], path, 0)
@@ -242,7 +242,7 @@ class _Reader:
 
 
 def read_poses(file: str | Path) -> Poses:
-    """Read what `posekit predict` writes: *.poses.json, or *.poses.jsonl of a video.
+    """Read poses by the file's ending: a video's *.poses.jsonl, or as `Poses.from_file` does.
 
     Of a file of all heads the fused poses are read, of smoothed frames the smoothed points.
 
@@ -251,8 +251,7 @@ def read_poses(file: str | Path) -> Poses:
     """
     path = Path(file)
     if path.suffix != ".jsonl":
-        data = _json(path)
-        return _poses_of(data.get("fused", data) if isinstance(data, dict) else data, path)
+        return Poses.from_file(path)
     try:
         with path.open(encoding="utf-8") as stream:
             header, *frames = (json.loads(line) for line in stream)
@@ -276,40 +275,6 @@ def read_poses(file: str | Path) -> Poses:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PredictionError(f"{path}: not a file that `posekit predict` writes") from error
-
-
-def _poses_of(data: Any, file: Path) -> Poses:
-    """Return the poses that `Poses.to_coco` turned into a COCO file's content."""
-    try:
-        category = data["categories"][0]
-        names, k = category["keypoints"], len(category["keypoints"])
-        links = tuple((names[a - 1], names[b - 1]) for a, b in category["skeleton"])
-        entries, images = data["annotations"], data["images"]
-        place = {image["id"]: i for i, image in enumerate(images)}
-        n = len(entries)
-        triples = np.array([entry["keypoints"] for entry in entries], dtype=np.float64)
-        scores = np.array([entry["keypoint_scores"] for entry in entries], dtype=np.float32)
-        scores = scores.reshape(n, k)
-        # The file keeps box score times mean keypoint score; a file of others may keep none.
-        mean = np.maximum(scores.mean(axis=1, dtype=np.float64), 1e-12) if n else np.ones(0)
-        given = [entry.get("score", float(m)) for entry, m in zip(entries, mean, strict=True)]
-        has_tracks = n > 0 and all("track_id" in entry for entry in entries)
-        return Poses(
-            head=category["name"],
-            schema=KeypointSchema.from_dict(
-                {"name": category["name"], "keypoints": names, "skeleton": links}
-            ),
-            keypoints=triples.reshape(n, k, _XYS)[..., :2],
-            scores=scores,
-            box_xywh=np.array([e["bbox"] for e in entries], dtype=np.float64).reshape(n, 4),
-            box_scores=np.array(given, dtype=np.float64) / mean,
-            image_index=np.array([place[e["image_id"]] for e in entries], dtype=np.int64),
-            image_names=tuple(image["file_name"] for image in images),
-            image_sizes=tuple((image["height"], image["width"]) for image in images),
-            track_id=np.array([e["track_id"] for e in entries]) if has_tracks else None,
-        )
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise PredictionError(f"{file}: not a file that `posekit predict` writes") from error
 
 
 def _records_of(poses: Poses, file: Path, truth: InstanceColumns) -> list[Any]:
@@ -349,7 +314,8 @@ def _records_of(poses: Poses, file: Path, truth: InstanceColumns) -> list[Any]:
                 f"'{next(iter(paths), None)}')"
             )
         found.append(image_id)
-    joined = np.concatenate([poses.keypoints, poses.scores[..., None]], axis=2)
+    # Scores are counted of finite points only; a missing one scores 0 wherever it is.
+    joined = np.concatenate([np.nan_to_num(poses.keypoints), poses.scores[..., None]], axis=2)
     return [
         {
             "image_id": found[image],

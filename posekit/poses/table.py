@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
@@ -12,7 +12,7 @@ import numpy as np
 
 from posekit.errors import PredictionError
 from posekit.output import write_text
-from posekit.poses import conversions
+from posekit.poses import animal_programs, conversions, pictures
 from posekit.schema import KeypointSchema
 
 
@@ -23,13 +23,13 @@ class Poses:
     Attributes:
         head: the head that predicted them, or the heads joined by '+'.
         schema: names of the K keypoints, skeleton.
-        keypoints: float64 (N, K, 2), (x, y) in pixels of the image.
-        scores: float32 (N, K): confidence of each keypoint.
+        keypoints: float64 (N, K, 2), (x, y) in pixels of the image; NaN where missing.
+        scores: float32 (N, K): confidence of each keypoint, 0 where missing.
         box_xywh: float64 (N, 4): the boxes that were given, or the whole image.
         box_scores: float64 (N,): the detector's, 1 where there was none.
         image_index: int64 (N,): position of the image, below M.
         image_names: M file paths or "image N".
-        image_sizes: M times (height, width).
+        image_sizes: M times (height, width); (0, 0) where a file does not say.
         track_id: int64 (N,): identity across the frames of a video, or None.
     """
 
@@ -105,9 +105,10 @@ class Poses:
         ]
         for i in range(min(poses, 3)):
             x, y, w, h = self.box_xywh[i]
+            track = "" if self.track_id is None else f"#{self.track_id[i]}, "
             lines.append(
-                f"{self.image_names[self.image_index[i]]}: score {self.instance_scores[i]:.2f}, "
-                f"box {x:.0f} {y:.0f} {w:.0f} x {h:.0f}"
+                f"{self.image_names[self.image_index[i]]}: {track}"
+                f"score {self.instance_scores[i]:.2f}, box {x:.0f} {y:.0f} {w:.0f} x {h:.0f}"
             )
             width = max(len(name) for name in self.schema.keypoints)
             lines += [
@@ -124,41 +125,51 @@ class Poses:
 
     __repr__ = __str__
 
-    def to_coco(self) -> dict[str, Any]:
-        """Return a COCO keypoint file's content: images, categories, annotations with scores.
+    _repr_html_ = pictures.html_of
+    plot = pictures.plot
+    show = pictures.show
 
-        Keypoints are x, y, 2 (all predicted), their confidences stand in `keypoint_scores`.
-        """
-        return conversions.to_coco(self)
+    def save(self, path: str | Path) -> Path:
+        """Write the poses to a file whose ending says how; returns what was written.
 
-    def save(self, file: str | Path) -> Path:
-        """Write the poses: .json (COCO with scores, as `posekit predict` writes it) or .csv.
+        .json is COCO with scores, as `posekit predict` writes it; .csv a line per instance; .h5
+        DeepLabCut's table; .slp SLEAP's. With .jpg or .png the poses are drawn into their image,
+        or, of several images, into one picture each in the folder `path` without its ending.
 
         Raises:
-            PredictionError: another ending.
+            PredictionError: another ending, a missing package, or an image that is not there.
         """
-        path = Path(file)
-        if path.suffix == ".json":
+        path = Path(path)
+        ending = path.suffix.lower()
+        if ending == ".json":
             return write_text(path, json.dumps(self.to_coco()))
-        if path.suffix == ".csv":
-            return self.to_csv(path)
-        raise PredictionError(f"{path}: unknown ending; poses are saved as .json or .csv")
+        if ending in {".jpg", ".jpeg", ".png"}:
+            return pictures.save_pictures(self, path)
+        if ending not in _WRITERS:
+            raise PredictionError(
+                f"{path}: unknown ending; poses are saved as .json or .csv, .h5 (DeepLabCut), .slp "
+                "(SLEAP), .jpg or .png"
+            )
+        return _WRITERS[ending](self, path)
 
-    def to_csv(self, file: str | Path) -> Path:
-        """Write one line per instance: image, box, score, then x, y, score of each keypoint."""
-        return conversions.write_csv(self, Path(file))
+    # Other projects' forms: every `to_` is a method, every `from_` a class method.
+    to_coco = conversions.to_coco
+    to_csv = conversions.to_csv
+    to_deeplabcut = animal_programs.to_deeplabcut
+    to_pandas = conversions.to_pandas
+    to_sleap = animal_programs.to_sleap
+    to_supervision = conversions.to_supervision
+    from_coco = classmethod(conversions.from_coco)
+    from_file = classmethod(conversions.from_file)
+    from_csv = classmethod(conversions.from_csv)
+    from_deeplabcut = classmethod(animal_programs.from_deeplabcut)
+    from_pandas = classmethod(conversions.from_pandas)
+    from_sleap = classmethod(animal_programs.from_sleap)
+    from_supervision = classmethod(conversions.from_supervision)
 
-    def to_deeplabcut(self, file: str | Path, scorer: str = "posekit") -> Path:
-        """Write a DeepLabCut CSV (scorer, bodyparts, coords; a line per image).
 
-        With several instances in an image the file has DeepLabCut's multi-animal header.
-        """
-        return conversions.write_deeplabcut(self, Path(file), scorer)
-
-    def to_pandas(self) -> Any:
-        """Return a pandas.DataFrame with one line per keypoint; PredictionError without pandas."""
-        return conversions.to_pandas(self)
-
-    def to_supervision(self) -> Any:
-        """Return supervision's KeyPoints; PredictionError without the package supervision."""
-        return conversions.to_supervision(self)
+_WRITERS: dict[str, Callable[[Poses, Path], Path]] = {
+    ".csv": conversions.to_csv,
+    ".h5": animal_programs.to_deeplabcut,
+    ".slp": animal_programs.to_sleap,
+}

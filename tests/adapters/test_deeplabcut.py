@@ -148,3 +148,11 @@ def test_a_damaged_h5_file_is_named(tmp_path):
         store["x"] = 1
     with pytest.raises(DatasetError, match=r"found 0 pandas frames, expected one"):
         load(tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x80\x04N\x85r\xff\xff\xff\x7f.", b"e.", b"(.", b"]", b"h\x05."]
+)
+def test_damaged_pickled_names_are_refused_without_taking_memory(data):
+    with pytest.raises(ValueError, match=r"damaged|opcode|exhausted|STOP|needs"):
+        parse_names(data)

@@ -45,6 +45,15 @@ def test_the_page_for_users_of_vitpose_runs_on_a_small_file_of_the_official_layo
     assert list((tmp_path / "predictions").glob("*.json"))
 
 
+def test_the_page_on_poses_runs_and_leaves_every_file_that_it_speaks_of(tmp_path, monkeypatch):
+    for package in ("pandas", "tables", "sleap_io"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    cv2.imwrite(str(tmp_path / "photo.jpg"), np.full((120, 160, 3), 90, np.uint8))
+    assert run_page(DOCS / "poses.md", tmp_path, monkeypatch) == 8
+    left = {"drawn.jpg", "p.json", "p.csv", "p.h5", "p.slp"}
+    assert left <= {file.name for file in tmp_path.iterdir()}
+
+
 def test_every_page_stands_in_the_site_and_links_to_pages_that_are_there():
     site = yaml.safe_load((DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8"))
     named = set(re.findall(r"[\w/]+\.md", str(site["nav"])))

@@ -97,7 +97,7 @@ def test_what_predict_wrote_is_shown(tmp_path, tiny):
     assert [item["n"] for item in data["items"]] == ["val_1.png"]
     assert data["links"][0][:2] == [0, 1]
     (tmp_path / "out" / "val_1.poses.json").write_text("[1]")
-    with pytest.raises(PosekitError, match=r"val_1\.poses\.json: not a file that"):
+    with pytest.raises(PosekitError, match=r"val_1\.poses\.json: not a COCO file"):
         view(tmp_path / "out", tmp_path / "v.html")
 
 

@@ -53,8 +53,8 @@ def test_the_picture_holds_a_tile_for_each_map(predictor, picture, tmp_path):
     assert large.size > 2 * small.size
     with pytest.raises(ConfigError, match="did you mean 'nose'"):
         write_look(tmp_path / "c.png", predictor, picture, keypoints=["nse"])
-    with pytest.raises(PosekitError, match="a picture's ending"):
-        write_look(tmp_path / "c.webp", predictor, picture)
+    with pytest.raises(PosekitError, match="a picture's name"):
+        write_look(tmp_path / "c.txt", predictor, picture)
 
 
 def test_what_has_no_attention_to_show_is_named(make_model, predictor, picture):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,13 @@ def test_keypoints_equal_a_slow_crop_by_crop_run(make_model, picture):
         expected = points[0].double().numpy() @ back[:, :2].T + back[:, 2]
         assert np.abs(got.keypoints[i] - expected).max() < 1e-4
         assert got.scores[i] == pytest.approx(scores[0].numpy(), abs=1e-5)
+
+
+def test_the_text_of_a_predictor_names_size_device_and_heads(make_model):
+    text = repr(Predictor(make_model(), device="cpu"))
+    assert re.fullmatch(
+        r"Predictor with 0\.\d M parameters on cpu; heads \(keypoints\): a \(3\), b \(4\)", text
+    )
 
 
 def test_batches_over_images_and_boxes_change_nothing(make_model, picture):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from posekit.config.cards import DatasetCard
@@ -12,8 +11,8 @@ from posekit.data.cache_folder import default_cache
 from posekit.data.images import read_image
 from posekit.data.index import build_index
 from posekit.drawing import contact_sheet, crop_view, draw_label, draw_poses
+from posekit.drawing.picture_files import write_picture
 from posekit.errors import PosekitError
-from posekit.output import write_bytes
 
 _TILE = 240
 _TILES = 24
@@ -67,10 +66,7 @@ def write_sheet(
     if not sides_known:
         colours = "blue and orange trade places in the mirror, white keeps its place"
     picture = contact_sheet(tiles, 6, captions, f"{card.name}: {colours}")
-    encoded, data = cv2.imencode(".jpg", picture[:, :, ::-1])
-    if not encoded:
-        raise PosekitError(f"{file}: the picture cannot be encoded")
-    return write_bytes(file, data)
+    return write_picture(file, picture)
 
 
 def _named(

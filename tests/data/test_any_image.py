@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from posekit.data.any_image import load_image
 from posekit.errors import PosekitError, PredictionError
-from posekit.inference.images import load_image
 
 UPRIGHT = np.zeros((40, 64, 3), dtype=np.uint8)
 UPRIGHT[:20, :32] = (255, 0, 0)
