@@ -189,7 +189,7 @@ class PoseModel(nn.Module):
         """Return the backbone's map (B, D, h, w); groups are needed only for experts."""
         if not self.expert_of:
             return self.backbone(images)
-        return self.backbone(images, self._routes(groups or (), len(images)))
+        return self.backbone(images, self._routes(groups or (), images.shape[0]))
 
     def forward(
         self, images: Tensor | Sequence[Tensor], groups: Groups | Sequence[Groups]
@@ -262,10 +262,11 @@ def _shape_only(head: nn.Module, features: Tensor) -> Tensor:
 
 
 def _checked(rows: slice, count: int, head: str) -> slice:
-    start, stop, step = rows.indices(count)
-    if step != 1 or (rows.stop is not None and rows.stop > count):
+    # Not rows.indices(count): it turns the exporter's symbolic batch size into one fixed number.
+    start, stop = rows.start or 0, count if rows.stop is None else rows.stop
+    if rows.step not in (None, 1) or start < 0 or stop < start or stop > count:
         raise ValueError(f"head '{head}': rows {rows} do not lie in a batch of {count}")
-    return slice(start, max(start, stop))
+    return slice(start, stop)
 
 
 def normalise_images(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

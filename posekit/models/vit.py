@@ -169,7 +169,7 @@ class ViTBackbone(Backbone):
         if extra is None and self.knowledge is not None:
             extra = self.knowledge()
         if extra is not None:
-            tokens = torch.cat([tokens, extra.expand(len(tokens), -1, -1).to(tokens.dtype)], 1)
+            tokens = torch.cat([tokens, extra.expand(tokens.shape[0], -1, -1).to(tokens.dtype)], 1)
         tokens = self.encode(tokens, (height, width), routes)
         first = self.vit.num_prefix_tokens
         tokens = tokens[:, first : first + height * width]
