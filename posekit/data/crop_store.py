@@ -18,7 +18,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from posekit.data.cache_folder import default_cache, discard, publish
-from posekit.data.crops import HeadData, read_row_image
+from posekit.data.crops import CropSource, read_row_image
 from posekit.data.index import PoseIndex
 from posekit.data.neighbourhood import Reach, neighbourhoods
 from posekit.data.workers import guarded, stream
@@ -93,7 +93,7 @@ class CropStore:
 
 
 def open_store(
-    head: HeadData,
+    head: CropSource,
     cache_dir: str | Path | None = None,
     *,
     sharpness: float = 1.5,
@@ -139,7 +139,7 @@ def open_store(
 class _Patches(Dataset[Any]):
     """Chunk number -> encoded neighbourhoods of its rows, which are sorted by image."""
 
-    def __init__(self, head: HeadData, reach: Reach, rows: np.ndarray, jpeg: bool):
+    def __init__(self, head: CropSource, reach: Reach, rows: np.ndarray, jpeg: bool):
         self.head, self.reach, self.jpeg = head, reach, jpeg
         self.rows = rows[np.argsort(head.index.columns.image_index[rows], kind="stable")]
 

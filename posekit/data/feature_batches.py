@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from posekit.data.crops import HeadData, Sample
+from posekit.data.crops import CropSource, Sample
 from posekit.data.make_batch import BatchMaker
 from posekit.data.sampler import MixedSampler, Slot
 
@@ -46,7 +46,7 @@ class FeatureBatchMaker(BatchMaker):
 
     def __init__(
         self,
-        heads: Mapping[str, HeadData],
+        heads: Mapping[str, CropSource],
         sampler: MixedSampler,
         features: Mapping[str, FeatureSource],
     ):

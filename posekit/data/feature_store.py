@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from posekit.data.augment import KeyedDraws
 from posekit.data.cache_folder import default_cache
 from posekit.data.crop_store import image_stamps
-from posekit.data.crops import HeadData, draw_samples, image_to_crop
+from posekit.data.crops import CropSource, draw_samples, image_to_crop
 from posekit.data.make_batch import ImageFiles, cut_crop
 from posekit.data.workers import guarded, stream
 from posekit.errors import DatasetError, PosekitError
@@ -75,7 +75,7 @@ class FeatureStore:
 
 
 def open_features(
-    head: HeadData,
+    head: CropSource,
     compute: Compute,
     shape: tuple[int, int, int],
     backbone: str,
@@ -144,7 +144,7 @@ class BlankFeatures:
 class _Views(Dataset[Any]):
     """Chunk number -> all crops of its rows, which are sorted by image."""
 
-    def __init__(self, head: HeadData, rows: np.ndarray, views: int, seed: int):
+    def __init__(self, head: CropSource, rows: np.ndarray, views: int, seed: int):
         self.head, self.views, self.seed = head, views, seed
         self.rows = rows[np.argsort(head.index.columns.image_index[rows], kind="stable")]
 
@@ -243,7 +243,7 @@ def _only_one(file: Path) -> Iterator[None]:
         yield
 
 
-def _key(head: HeadData, rows: np.ndarray, shape: tuple[int, ...], more: list[Any]) -> str:
+def _key(head: CropSource, rows: np.ndarray, shape: tuple[int, ...], more: list[Any]) -> str:
     settings = [
         *(FEATURES_VERSION, head.index.folder.name, head.input_size, head.warp),
         *(head.augmentation.model_dump(mode="json"), shape, *more),

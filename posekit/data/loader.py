@@ -12,14 +12,14 @@ from torch.utils.data import Dataset, Sampler
 
 from posekit.data.batch import Batch, Failure, Group, Packed, Part, unpack
 from posekit.data.crop_store import open_store
-from posekit.data.crops import HeadData
+from posekit.data.crops import CropSource
 from posekit.data.feature_batches import FeatureBatchMaker, FeatureSource
 from posekit.data.make_batch import BatchMaker, PixelSource
 from posekit.data.sampler import MixedSampler
 from posekit.data.workers import guarded, stream
 from posekit.errors import ConfigError, DatasetError, PosekitError
 
-__all__ = ["Batch", "Failure", "Group", "HeadData", "MixedLoader", "Part"]
+__all__ = ["Batch", "CropSource", "Failure", "Group", "MixedLoader", "Part"]
 
 
 class MixedLoader:
@@ -49,7 +49,7 @@ class MixedLoader:
 
     def __init__(
         self,
-        data: Mapping[str, HeadData],
+        data: Mapping[str, CropSource],
         sampler: MixedSampler,
         *,
         workers: int = 0,
@@ -100,7 +100,7 @@ class _Steps(Dataset[Any]):
 
     def __init__(
         self,
-        data: dict[str, HeadData],
+        data: dict[str, CropSource],
         sampler: MixedSampler,
         sources: dict[str, PixelSource],
         views: int | None = None,

@@ -11,7 +11,7 @@ import torch
 from posekit.data.augment import KeyedDraws
 from posekit.data.batch import Failure, Packed
 from posekit.data.crops import (
-    HeadData,
+    CropSource,
     Sample,
     change_pixels,
     draw_samples,
@@ -86,7 +86,7 @@ class BatchMaker:
 
     def __init__(
         self,
-        heads: Mapping[str, HeadData],
+        heads: Mapping[str, CropSource],
         sampler: MixedSampler,
         sources: Mapping[str, PixelSource] | None = None,
         views: int | None = None,

@@ -34,10 +34,10 @@ from posekit.schema import KeypointSchema
 __all__ = [
     "VIDEO_SUFFIXES",
     "Camera",
-    "Look",
     "Progress",
     "VideoDone",
     "VideoInfo",
+    "VideoOptions",
     "VideoReader",
     "VideoSink",
     "camera_number",
@@ -51,7 +51,7 @@ _TOLERATED_FRAMES = 0.95
 
 
 @dataclass(frozen=True)
-class Look:
+class VideoOptions:
     """How predictions are followed and drawn.
 
     Attributes:
@@ -91,7 +91,7 @@ def predict_video(
     *,
     head: str | None = None,
     boxes: BoxFile | Detector | None = None,
-    look: Look | None = None,
+    options: VideoOptions | None = None,
     progress: Progress | None = None,
     resume: bool = False,
     frames: int | None = None,
@@ -110,7 +110,7 @@ def predict_video(
         target: path of the results without ending.
         head: as in `Predictor.predict`.
         boxes: boxes of each frame or a detector; whole frames if left out.
-        look: drawing, tracking and smoothing.
+        options: drawing, tracking and smoothing.
         progress: called with name, frames done and frames in all (None if unknown).
         resume: go on after the last frame of a stopped run; what it predicted is not predicted
             again, and the result is that of an uninterrupted run (up to the rounding of batches
@@ -121,27 +121,27 @@ def predict_video(
         PredictionError: the video cannot be read, a file not written, or the stopped run was of
             another video or head.
     """
-    look = look or Look()
+    options = options or VideoOptions()
     head = head or predictor.choose(None)[0]
     schema = _schema(predictor, head)
     with ExitStack() as stack:
         reader = source if isinstance(source, VideoReader) else VideoReader(source)
         stack.callback(reader.close)
-        files = VideoLog(target, look.overlay)
+        files = VideoLog(target, options.overlay)
         header = {
             "video": reader.name, "fps": reader.info.fps, "height": reader.info.size[0],
             "width": reader.info.size[1], "head": head, "schema": schema.to_dict(),
         }  # fmt: skip
         earlier = files.recorded(header) if resume and not reader.live else 0
-        follow = _Follower(schema, look, reader.info.fps)
-        sink = VideoSink(files.part_video, reader.info) if look.overlay else None
+        follow = _Follower(schema, options, reader.info.fps)
+        sink = VideoSink(files.part_video, reader.info) if options.overlay else None
         if sink is not None:
             stack.callback(sink.close)
         images = islice(_images(reader, source), frames)
         count = 0
         for record, image in zip(files.replay(earlier), images, strict=False):
             poses = follow(poses_of(record, image, schema, head), count)[0]
-            _show(sink, image, poses, look)
+            _show(sink, image, poses, options)
             count += 1
         stream = stack.enter_context(files.open(header, earlier))
         work = (find_boxes(boxes, image, reader.name, n) for n, image in enumerate(images, count))
@@ -151,7 +151,7 @@ def predict_video(
                 found = fuse(heads) if head == ALL else heads[head]
                 poses, record = follow(found, count)
                 stream.write(json.dumps(record) + "\n")
-                _show(sink, image, poses, look)
+                _show(sink, image, poses, options)
                 count += 1
                 if progress is not None:
                     progress(reader.name, count, frames or reader.info.frames)
@@ -178,25 +178,25 @@ def find_boxes(
     return PendingImage(image, found, scores)
 
 
-def draw(image: np.ndarray, poses: Poses, look: Look) -> np.ndarray:
+def draw(image: np.ndarray, poses: Poses, options: VideoOptions) -> np.ndarray:
     """Draw poses into a picture; boxes and identities too where there are several instances."""
     if len(poses) > 1:
         tags = np.arange(len(poses)) if poses.track_id is None else poses.track_id
         colours = [PALETTE[int(tag) % len(PALETTE)] for tag in tags]
         labels = [] if poses.track_id is None else [f"#{tag}" for tag in tags]
         image = draw_boxes(image, poses.box_xywh, labels, colours)
-    style = PoseStyle(threshold=look.threshold)
+    style = PoseStyle(threshold=options.threshold)
     return draw_poses(image, poses.keypoints, poses.schema, scores=poses.scores, style=style)
 
 
 class _Follower:
     """Follows and smooths poses as they will be read back, so that a replay gives the same."""
 
-    def __init__(self, schema: KeypointSchema, look: Look, fps: float):
+    def __init__(self, schema: KeypointSchema, options: VideoOptions, fps: float):
         self._tracker = (
-            Tracker(schema, smoothing=look.smooth) if look.track or look.smooth else None
+            Tracker(schema, smoothing=options.smooth) if options.track or options.smooth else None
         )
-        self._smooth, self._fps = look.smooth, fps
+        self._smooth, self._fps = options.smooth, fps
 
     def __call__(self, poses: Poses, number: int) -> tuple[Poses, dict[str, Any]]:
         """Return a frame's poses with identities, and its line."""
@@ -213,9 +213,9 @@ class _Follower:
         return followed, tracked
 
 
-def _show(sink: VideoSink | None, image: LoadedImage, poses: Poses, look: Look) -> None:
+def _show(sink: VideoSink | None, image: LoadedImage, poses: Poses, options: VideoOptions) -> None:
     if sink is not None:
-        sink.write(draw(image.pixels, poses, look))
+        sink.write(draw(image.pixels, poses, options))
 
 
 def _images(reader: VideoReader, source: Path | VideoReader) -> Iterator[LoadedImage]:

@@ -102,7 +102,7 @@ class PoseModel(nn.Module):
         prototypes: an embedding with prototypes of all heads' keypoints, if the model has one.
 
     Attributes:
-        resting: modules that stay in evaluation mode while the model trains (frozen ones).
+        held_in_eval: modules that stay in evaluation mode while the model trains (frozen ones).
     """
 
     mean: Tensor
@@ -125,7 +125,7 @@ class PoseModel(nn.Module):
         self.prototypes = prototypes
         self.expert_of = dict(expert_of)
         self.backbone_config = dict(backbone_config)
-        self.resting: list[nn.Module] = []
+        self.held_in_eval: list[nn.Module] = []
         self.register_buffer("mean", per_channel(mean), persistent=False)
         self.register_buffer("std", per_channel(std), persistent=False)
 
@@ -143,9 +143,9 @@ class PoseModel(nn.Module):
         return found
 
     def train(self, mode: bool = True) -> PoseModel:
-        """Switch to training (or evaluation); the modules in `resting` stay in evaluation."""
+        """Switch to training (or evaluation); the modules in `held_in_eval` stay in evaluation."""
         super().train(mode)
-        for module in self.resting:
+        for module in self.held_in_eval:
             module.eval()
         return self
 

@@ -144,14 +144,16 @@ class Distillation:
     def step_ends(self) -> None:
         """Do nothing."""
 
-    def __call__(self, model: PoseModel, made: PartOutputs) -> dict[str, Tensor]:
+    def __call__(self, model: PoseModel, outputs: PartOutputs) -> dict[str, Tensor]:
         """Return the summed losses of a part; see ExtraLoss."""
-        groups = [group for group in made.part.groups if group.head in self.matches and len(group)]
-        taught = self._outputs(model, made.part.images, groups)
+        groups = [
+            group for group in outputs.part.groups if group.head in self.matches and len(group)
+        ]
+        taught = self._outputs(model, outputs.part.images, groups)
         totals: dict[str, Tensor] = {}
-        with torch.autocast(made.features.device.type, enabled=False):
+        with torch.autocast(outputs.features.device.type, enabled=False):
             for group in groups:
-                loss = self._loss(model, group, made.outputs[group.head], taught[group.head])
+                loss = self._loss(model, group, outputs.by_head[group.head], taught[group.head])
                 name = f"{group.head}.{NAME}" if self.per_head else f".{NAME}"
                 total = loss.mean(1).sum() * (self.weights[group.head] * self.factor)
                 totals[name] = totals[name] + total if name in totals else total

@@ -42,7 +42,7 @@ class HeadResult:
         metrics: name -> value.
         headline: name of the metric that decides which checkpoint is best.
         lower_is_better: True where the headline is an error.
-        findings: what looks wrong in the predictions, a sentence each; see evaluation.autopsy.
+        findings: what looks wrong in the predictions, a sentence each; see posekit.diagnosis.
     """
 
     metrics: dict[str, float]

@@ -29,7 +29,7 @@ class Phases:
         self._current: int | None = None
         if self.phases:
             self._trainable = [p for p in model.parameters() if p.requires_grad]
-            self._resting: list[nn.Module] = list(model.resting)
+            self._held_in_eval: list[nn.Module] = list(model.held_in_eval)
 
     def apply(self, step: int) -> None:
         """Bring the model into the phase that optimizer step number `step` belongs to."""
@@ -38,7 +38,7 @@ class Phases:
             return
         for parameter in self._trainable:
             parameter.requires_grad_(True)
-        self.model.resting[:] = self._resting
+        self.model.held_in_eval[:] = self._held_in_eval
         if wanted:
             freeze(self.model, self.phases[wanted - 1].freeze)
         self.model.train(self.model.training)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
 from posekit.config.recipe import Recipe
 from posekit.data.batch import Batch
 from posekit.models.masked_autoencoder import MaskedAutoencoder
-from posekit.training.loop import Batches
+from posekit.training.loop import TrainingSet
 from posekit.training.objective import Objective, Terms
-from posekit.training.step import ExtraLoss, LossScale
+from posekit.training.step import LossScale
 
 
 class MaskedObjective(Objective):
@@ -48,13 +46,8 @@ class MaskedObjective(Objective):
         return weights
 
 
-@dataclass(frozen=True)
-class PretrainingSet:
-    """What the loop needs to pre-train; see TrainingSet."""
-
-    batches: Batches
-    instances: int
-    extras: tuple[ExtraLoss, ...] = ()
+class PretrainingSet(TrainingSet):
+    """What the loop needs to pre-train: a TrainingSet without losses of heads."""
 
     def objective(
         self, model: MaskedAutoencoder, recipe: Recipe

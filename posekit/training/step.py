@@ -19,19 +19,19 @@ from posekit.training.objective import Objective, Terms
 
 @dataclass(frozen=True)
 class PartOutputs:
-    """What the model made of one part of a batch.
+    """The outputs of the model for one part of a batch.
 
     Attributes:
         part: the crops and their groups.
         images: float (B, 3, h, w), normalised; None where the features come from the cache.
         features: (B, D, gh, gw), the backbone's map; each row through its own head's expert.
-        outputs: head -> what the head gave for its own rows.
+        by_head: head -> the head's output for its own rows.
     """
 
     part: Part
     images: Tensor | None
     features: Tensor
-    outputs: Mapping[str, Tensor]
+    by_head: Mapping[str, Tensor]
 
 
 class ExtraLoss(Protocol):
@@ -46,7 +46,7 @@ class ExtraLoss(Protocol):
     def step_begins(self, step: int) -> None:
         """Hear the number of the optimizer step that comes."""
 
-    def __call__(self, model: PoseModel, made: PartOutputs) -> dict[str, Tensor]:
+    def __call__(self, model: PoseModel, outputs: PartOutputs) -> dict[str, Tensor]:
         """Return name -> float32 (), the loss summed over samples of a part, its weight included.
 
         'HEAD.NAME' is divided by the head's samples in the whole step, '.NAME' by all samples.
@@ -77,14 +77,14 @@ class LossModule(Objective):
         """Return the terms of a micro-batch's loss."""
         terms: dict[str, tuple[Tensor, Tensor]] = {}
         for part in batch.parts:
-            made = self._run(part)
+            outputs = self._run(part)
             with torch.autocast(part.images.device.type, enabled=False):
                 for group in part.groups:
-                    term = self._term(group.head, made.outputs[group.head], group)
+                    term = self._term(group.head, outputs.by_head[group.head], group)
                     terms[group.head] = (term.total, term.weight)
             rows = {group.head: len(group) for group in part.groups}
             for extra in self.extras:
-                for name, total in extra(self.model, made).items():
+                for name, total in extra(self.model, outputs).items():
                     head = name.partition(".")[0]
                     count = total.new_tensor(float(rows[head] if head else len(part.images)))
                     terms[name] = _plus(terms.get(name), (total, count))
