@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
 from posekit.data.augment import KeyedDraws
 from posekit.data.batch import Failure, Packed
@@ -21,7 +22,8 @@ from posekit.data.crops import (
 from posekit.data.images import read_image
 from posekit.data.index import PoseIndex
 from posekit.data.sampler import MixedSampler, Slot
-from posekit.errors import DatasetError
+from posekit.data.workers import guarded
+from posekit.errors import DatasetError, PosekitError
 from posekit.warp import warp_image
 
 MAX_SUBSTITUTES = 16
@@ -60,6 +62,9 @@ class ImageFiles:
         self._key: tuple[int, int] | None = None
         self._image = np.zeros((0, 0, 3), np.uint8)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ImageFiles, (self._index, self._reduce)
+
     def read(self, row: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
         """Return the whole image; see `PixelSource`."""
         by = next((by for by in (8, 4, 2) if self._reduce and scale >= by), 1)
@@ -73,8 +78,11 @@ class ImageFiles:
         return self._image, np.array([1 / by, 1 / by, shift, shift])
 
 
-class BatchMaker:
+class BatchMaker(Dataset[Any]):
     """Makes the batches of one process, any one at any time.
+
+    As a dataset it gives the packed batch of a number, or the error of making it. Pickles without
+    annotations and pixels: workers open both by path.
 
     Args:
         heads: head -> its data.
@@ -97,6 +105,9 @@ class BatchMaker:
         self._draws = {
             name: KeyedDraws(sampler.seed, head.index.name) for name, head in heads.items()
         }
+
+    def __getitem__(self, step: int) -> Packed | PosekitError:
+        return guarded(self.make, step)
 
     def make(self, step: int) -> Packed:
         """Make the process's part of micro-batch `step`.

@@ -18,7 +18,8 @@ from posekit.config.augmentation import NO_AUGMENTATION, AugmentationConfig
 from posekit.config.recipe import Sampling
 from posekit.data.batch import Batch
 from posekit.data.images import read_image
-from posekit.data.loader import CropSource, MixedLoader, _Steps
+from posekit.data.loader import CropSource, MixedLoader
+from posekit.data.make_batch import BatchMaker
 from posekit.data.sampler import MixedSampler, Source
 from posekit.errors import ConfigError, DatasetError
 
@@ -216,12 +217,12 @@ def test_what_a_worker_gets_does_not_grow_with_the_index(make_index, tmp_path):
     sizes = []
     for index in (small, large):
         data = {"people": CropSource(index, (64, 48), "udp", BRIGHT)}
-        sizes.append(len(pickle.dumps(_Steps(data, sampler_of(data), {}))))
+        sizes.append(len(pickle.dumps(BatchMaker(data, sampler_of(data)))))
     assert abs(sizes[0] - sizes[1]) < 200
 
 
 def test_a_worker_sends_crops_and_keypoints_but_no_heatmaps(data):
-    _, parts, _ = _Steps(data, sampler_of(data), {})[0]
+    _, parts, _ = BatchMaker(data, sampler_of(data))[0]
     images = sum(image.numel() for image, _ in parts)
     small = sum(
         value.nbytes
@@ -247,7 +248,7 @@ def test_a_large_jpeg_is_decoded_smaller_only_where_the_crop_is_much_smaller(mak
     data = {"people": CropSource(index, (64, 48), "udp", NO_AUGMENTATION)}
     loader = MixedLoader(data, sampler_of(data, 1))
     batch = loader.batch(0)
-    pixels, placement = loader._steps.make.__self__._sources["people"].read(0, 7.0)
+    pixels, placement = loader._maker._sources["people"].read(0, 7.0)
     assert pixels.shape == (160, 240, 3)
     np.testing.assert_allclose(placement, [0.25, 0.25, -0.375, -0.375])
     for x, y in batch.groups[0].points[0].round().long().tolist():
@@ -273,7 +274,7 @@ def test_a_terminated_worker_ends_quietly_and_ctrl_c_is_the_main_process_busines
 
 
 def test_a_sample_crosses_from_worker_to_main_as_its_crop_and_a_few_numbers(data):
-    packed = _Steps(data, sampler_of(data, 12), {})[0]
+    packed = BatchMaker(data, sampler_of(data, 12))[0]
     shape = [image.shape for image, _ in packed[1]]
     pixels = sum(int(np.prod(one)) for one in shape)
     travelling = (packed[0], [(None, groups) for _, groups in packed[1]], packed[2])
@@ -301,7 +302,7 @@ def test_a_ten_times_longer_index_does_not_raise_the_memory_of_a_worker(make_ind
     for rows in (30_000, 300_000):
         index = inflate(small, rows, tmp_path / str(rows))
         data = {"people": CropSource(index, (64, 48), "udp", BRIGHT)}
-        grown.append(_own_kib_of_a_worker(pickle.dumps(_Steps(data, sampler_of(data), {}))))
+        grown.append(_own_kib_of_a_worker(pickle.dumps(BatchMaker(data, sampler_of(data)))))
     assert grown[1] - grown[0] < 270_000 * 4 / 1024 + 600
 
 
