@@ -11,7 +11,7 @@ from typing import Literal
 from posekit.data.batch import Batch, Failure, Group, Part, unpack
 from posekit.data.crop_store import open_store
 from posekit.data.crops import CropSource
-from posekit.data.feature_batches import FeatureBatchMaker, FeatureSource
+from posekit.data.feature_store import FeatureBatchMaker, FeatureSource
 from posekit.data.make_batch import BatchMaker, PixelSource
 from posekit.data.sampler import MixedSampler
 from posekit.data.workers import stream

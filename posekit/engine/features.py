@@ -13,8 +13,7 @@ from accelerate import Accelerator
 
 from posekit.config.recipe import FeatureCache, Recipe
 from posekit.data.crops import CropSource
-from posekit.data.feature_batches import FeatureSource
-from posekit.data.feature_store import BlankFeatures, open_features
+from posekit.data.feature_store import BlankFeatures, FeatureSource, open_features
 from posekit.models import PoseModel
 from posekit.training.events import Listener, Silent
 

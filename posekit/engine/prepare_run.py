@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from posekit.config.recipe import Recipe, load_recipe
 from posekit.data.batch import Batch
-from posekit.data.feature_batches import FeatureSource
+from posekit.data.feature_store import FeatureSource
 from posekit.data.index import PoseIndex
 from posekit.data.loader import CropSource, MixedLoader
 from posekit.engine.distill import distillation_terms, prepare_teacher

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 
 from posekit.config.recipe import Recipe
 from posekit.data.crops import CropSource
-from posekit.data.feature_batches import FeatureSource
+from posekit.data.feature_store import FeatureSource
 from posekit.data.loader import MixedLoader
 from posekit.data.sampler import MixedSampler, Source
 from posekit.training.loop import Trainer
