@@ -142,6 +142,11 @@ class PoseModel(nn.Module):
         assert isinstance(found, PoseHead)  # noqa: S101 - narrows ModuleDict's value
         return found
 
+    @property
+    def specs(self) -> dict[str, HeadSpec]:
+        """What each head is made from, in order."""
+        return {name: self.head(name).spec for name in self.heads}
+
     def train(self, mode: bool = True) -> PoseModel:
         """Switch to training (or evaluation); the modules in `held_in_eval` stay in evaluation."""
         super().train(mode)
@@ -151,8 +156,7 @@ class PoseModel(nn.Module):
 
     def describe(self) -> ModelDescription:
         """Return what build_model needs to make this model again."""
-        specs = {name: self.head(name).spec for name in self.heads}
-        return ModelDescription(self.backbone_config, specs, self.prototype_config)
+        return ModelDescription(self.backbone_config, self.specs, self.prototype_config)
 
     @property
     def prototype_config(self) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from posekit.data.batch import Batch
 from posekit.errors import ConfigError
 from posekit.models import PoseModel
 from posekit.training.objective import Objective
-from posekit.training.step import LossModule, LossScale, rows_of
+from posekit.training.step import LossModule, LossScale, add_up, rows_of
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def measure_gradients(
     """
     layer, weights = measured_parameters(module.model)
     rows = rows_of(batches)
-    label_weight = _label_weight(module, batches)
+    label_weight = add_up(module.label_weight(batch) for batch in batches)
     factors = scale.factors(label_weight, {**dict.fromkeys(label_weight, 1.0), **rows})
     gradients: dict[str, Tensor] = {}
     with _buffers_kept(module), _without_extras(module):
@@ -128,15 +128,6 @@ def _report(layer: int, gradients: Mapping[str, Tensor]) -> GradientReport:
     }
     share = {head: value / whole if whole > 0 else float("nan") for head, value in norm.items()}
     return GradientReport(layer, norm, share, cosine)
-
-
-def _label_weight(module: LossModule, batches: Sequence[Batch]) -> dict[str, Tensor]:
-    """Return head -> sum of the weights of its points over the micro-batches."""
-    total: dict[str, Tensor] = {}
-    for batch in batches:
-        for head, weight in module.label_weight(batch).items():
-            total[head] = total[head] + weight if head in total else weight
-    return total
 
 
 @contextmanager

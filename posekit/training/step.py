@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import torch
 import torch.distributed as dist
@@ -87,7 +87,8 @@ class LossModule(Objective):
                 for name, total in extra(self.model, outputs).items():
                     head = name.partition(".")[0]
                     count = total.new_tensor(float(rows[head] if head else len(part.images)))
-                    terms[name] = _plus(terms.get(name), (total, count))
+                    before = terms.get(name, (0.0, 0.0))
+                    terms[name] = (total + before[0], count + before[1])
         return terms
 
     def _run(self, part: Part) -> PartOutputs:
@@ -203,7 +204,7 @@ def run_step(
     rows = {h: float(n) for h, n in sum_over_processes(local_rows, heads).items()}
     ahead = None
     if len(batches) > 1:
-        ahead = sum_over_processes(_add([inner.label_weight(b) for b in batches]), heads)
+        ahead = sum_over_processes(add_up([inner.label_weight(b) for b in batches]), heads)
     logged: list[Terms] = []
     for number, batch in enumerate(batches):
         terms: Terms = module(batch)
@@ -244,11 +245,8 @@ def _complete(weights: Mapping[str, Tensor], terms: Terms) -> dict[str, Tensor]:
     return {head: weights.get(head, own) for head, (_, own) in terms.items()}
 
 
-def _plus(first: tuple[Tensor, Tensor] | None, second: tuple[Tensor, Tensor]) -> Any:
-    return second if first is None else (first[0] + second[0], first[1] + second[1])
-
-
-def _add(maps: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+def add_up(maps: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return head -> sum over several mappings; a head may be absent from some."""
     total: dict[str, Tensor] = {}
     for values in maps:
         for head, value in values.items():

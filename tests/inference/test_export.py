@@ -17,8 +17,7 @@ from posekit.config.cards import BoxCard
 from posekit.errors import CheckpointError, PosekitError, PredictionError
 from posekit.inference import parity as parity_module
 from posekit.inference.export import export, read_samples
-from posekit.inference.export_graph import ExportGraph, write_graph
-from posekit.inference.export_precision import quantise_int8, store_bf16
+from posekit.inference.export_graph import ExportGraph, quantise_int8, store_bf16, write_graph
 from posekit.inference.parity import Parity, ParityError, measure_parity, sample_patterns
 from posekit.inference.predictor import Predictor
 from posekit.inference.runtime import RuntimePredictor

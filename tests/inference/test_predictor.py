@@ -10,11 +10,11 @@ import torch
 from inference_helpers import SCHEMA_A, SCHEMA_B, head
 from PIL import Image
 
-from posekit.codecs import crop_matrices, crop_size_for, inverse_crop_matrices, warp_image
 from posekit.config.cards import BoxCard
 from posekit.errors import CheckpointError, PosekitError, PredictionError
 from posekit.inference import HeadPoses, Predictor, load
 from posekit.models import save_checkpoint
+from posekit.warp import crop_matrices, crop_size_for, inverse_crop_matrices, warp_image
 
 BOXES = np.array([[20.0, 10, 60, 90], [70, 30, 50, 50]])
 
