@@ -19,10 +19,12 @@ Source: Huang et al., CVPR 2020 (UDP); ViTPose's mmpose 0.x, `get_affine_transfo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
+
+from posekit.errors import PredictionError
 
 Warp = Literal["plain", "udp"]
 
@@ -201,3 +203,41 @@ def _turn(rotation_deg: np.ndarray | float, count: int, warp: Warp) -> np.ndarra
 
 def _with_shift(linear: np.ndarray, shift: np.ndarray) -> np.ndarray:
     return np.concatenate([linear, shift[:, :, None]], axis=2)
+
+
+def check_boxes(boxes: Any, image_size: tuple[int, int], name: str) -> np.ndarray:
+    """Return an image's boxes as float64 (N, 4) x, y, width, height; None is the whole image.
+
+    Args:
+        boxes: what a user gave, (4,) or (N, 4).
+        image_size: (height, width).
+        name: the image's name, for messages.
+
+    Raises:
+        PredictionError: another shape, a box without extent, not finite, or outside the image.
+    """
+    height, width = image_size
+    if boxes is None:
+        return np.array([[0.0, 0.0, width, height]])
+    try:
+        array = np.asarray(boxes, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.zeros((0, 0))
+    if array.size == 0 and (array.ndim == 1 or array.shape[-1] == 4):
+        return np.zeros((0, 4))
+    array = np.atleast_2d(array)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise PredictionError(
+            f"{name}: found boxes of shape {np.shape(boxes)}, expected (N, 4): x, y, width, "
+            "height in pixels"
+        )
+    for i, (x, y, w, h) in enumerate(array):
+        where = f"{name}, box {i} (x {x:g}, y {y:g}, width {w:g}, height {h:g})"
+        if not np.isfinite(array[i]).all() or w <= 0 or h <= 0:
+            raise PredictionError(f"{where}: expected finite numbers and a positive size")
+        if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+            raise PredictionError(
+                f"{where}: it lies outside the image of {width} x {height} pixels; boxes are x, y, "
+                "width, height, not two corners"
+            )
+    return array

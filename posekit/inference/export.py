@@ -21,8 +21,9 @@ from posekit.inference.export_graph import (
 from posekit.inference.files import find_images
 from posekit.inference.images import load_image
 from posekit.inference.parity import Parity, ParityError, Sample, measure_parity, sample_patterns
-from posekit.inference.predictor import ALL, Predictor, check_boxes, load
+from posekit.inference.predictor import ALL, Predictor, load
 from posekit.poses.boxes import BoxFile
+from posekit.warp import check_boxes
 
 LIMIT_PX: dict[Precision, float] = {"fp32": 0.1, "fp16": 0.5, "bf16": 2.0, "int8": 4.0}
 """Largest drift allowed unless the caller says otherwise, in pixels of the samples."""
@@ -138,7 +139,7 @@ def read_samples(
         if len(samples) == limit:
             break
         image = load_image(path)
-        rows = check_boxes(None if box_file is None else box_file.of(path), image)
+        rows = check_boxes(box_file.of(path) if box_file else None, image.size, image.name)
         if len(rows):
             samples.append((image.pixels, rows))
     if not samples:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from posekit.drawing import contact_sheet, draw_poses, overlay_heatmap
 from posekit.errors import PosekitError, PredictionError
 from posekit.inference.images import load_image
-from posekit.inference.predictor import Predictor, check_boxes
+from posekit.inference.predictor import Predictor
 from posekit.models.predict import predict_crops
 from posekit.output import write_bytes
-from posekit.warp import box_matrices, cut_crops
+from posekit.warp import box_matrices, check_boxes, cut_crops
 
 _TILE = 220
 
@@ -66,7 +66,7 @@ def inspect(
     """
     (name,) = predictor.choose(head)[:1]
     loaded = load_image(image, "image", predictor.max_pixels)
-    boxes = check_boxes(box, loaded)
+    boxes = check_boxes(box, loaded.size, loaded.name)
     part, rule = predictor.model.head(name), predictor.boxes[name]
     to_crop, _ = box_matrices(
         boxes[:1], part.input_size, rule.padding, rule.keep_aspect, part.codec.warp

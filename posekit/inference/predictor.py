@@ -19,7 +19,7 @@ from posekit.models.predict import predict_crops
 from posekit.poses.fusion import fuse, union_schema
 from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
-from posekit.warp import box_matrices, cut_crops
+from posekit.warp import box_matrices, check_boxes, cut_crops
 
 ALL = "all"
 _MOST_WAITING_BYTES = 1 << 28
@@ -116,7 +116,7 @@ class Predictor:
         given = [boxes] if one else _one_per_image(boxes, len(sequence))
         loaded = load_images(sequence, self.max_pixels)
         pending = (
-            PendingImage(image, check_boxes(b, image))
+            PendingImage(image, check_boxes(b, image.size, image.name))
             for image, b in zip(loaded, given, strict=True)
         )
         collected = HeadPoses(self._collect(pending, heads))
@@ -134,7 +134,7 @@ class Predictor:
         Crops of several images share a batch; an image waits only until its batch is full.
 
         Args:
-            pending: images with their boxes (N, 4), as from `check_boxes`.
+            pending: images with their boxes (N, 4), as from `posekit.warp.check_boxes`.
             head: as in `predict`.
             images_at_once: predict after this many images even if the batch is not full, for
                 images that arrive one by one (a camera).
@@ -296,39 +296,6 @@ def model_file(path: str | Path) -> Path:
         f"{file}: found no checkpoints/last.safetensors in this folder, expected a run "
         "folder or a .safetensors file"
     )
-
-
-def check_boxes(boxes: Any, image: LoadedImage) -> np.ndarray:
-    """Return an image's boxes as float64 (N, 4) x, y, width, height; None is the whole image.
-
-    Raises:
-        PredictionError: another shape, a box without extent, not finite, or outside the image.
-    """
-    height, width = image.size
-    if boxes is None:
-        return np.array([[0.0, 0.0, width, height]])
-    try:
-        array = np.asarray(boxes, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.zeros((0, 0))
-    if array.size == 0 and (array.ndim == 1 or array.shape[-1] == 4):
-        return np.zeros((0, 4))
-    array = np.atleast_2d(array)
-    if array.ndim != 2 or array.shape[1] != 4:
-        raise PredictionError(
-            f"{image.name}: found boxes of shape {np.shape(boxes)}, expected (N, 4): x, y, width, "
-            "height in pixels"
-        )
-    for i, (x, y, w, h) in enumerate(array):
-        where = f"{image.name}, box {i} (x {x:g}, y {y:g}, width {w:g}, height {h:g})"
-        if not np.isfinite(array[i]).all() or w <= 0 or h <= 0:
-            raise PredictionError(f"{where}: expected finite numbers and a positive size")
-        if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-            raise PredictionError(
-                f"{where}: it lies outside the image of {width} x {height} pixels; boxes are x, y, "
-                "width, height, not two corners"
-            )
-    return array
 
 
 def join(parts: Sequence[Poses]) -> Poses | None:

@@ -19,7 +19,7 @@ from posekit.inference.decode_numpy import decode_maps
 from posekit.inference.runtime_files import FORMAT, METADATA_KEY, Session, open_session
 from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
-from posekit.warp import box_matrices, cut_crops, transform_points
+from posekit.warp import box_matrices, check_boxes, cut_crops, transform_points
 
 __all__ = ["FORMAT", "METADATA_KEY", "RuntimePredictor"]
 
@@ -87,7 +87,7 @@ class RuntimePredictor:
         heads = self._choose(head)
         name, pixels = _read(image)
         height, width = pixels.shape[:2]
-        rows = _boxes([[0, 0, width, height]] if boxes is None else boxes, (height, width), name)
+        rows = check_boxes(boxes, (height, width), name)
         crops, back = self._crops(pixels, rows)
         found = {}
         for key, (points, scores) in self._run(crops, heads).items():
@@ -171,21 +171,3 @@ def _read(image: Any) -> tuple[str, np.ndarray]:
             f"image: found {pixels.dtype} of shape {pixels.shape}, expected uint8 (H, W, 3) RGB"
         )
     return "image 0", np.ascontiguousarray(pixels)
-
-
-def _boxes(boxes: Any, size: tuple[int, int], name: str) -> np.ndarray:
-    array = np.asarray(boxes, dtype=np.float64)
-    if array.size == 0:
-        return np.zeros((0, 4))
-    array = np.atleast_2d(array)
-    good = array.ndim == 2 and array.shape[1] == 4 and bool(np.isfinite(array).all())
-    if good:
-        low, high = array[:, :2], array[:, :2] + array[:, 2:]
-        inside = (low < size[::-1]).all() and (high > 0).all()
-        good = bool(inside and (array[:, 2:] > 0).all())
-    if not good:
-        raise PredictionError(
-            f"{name}: expected boxes (N, 4) of x, y, width, height with positive sizes that touch "
-            f"the image of {size[1]} x {size[0]} pixels"
-        )
-    return array

@@ -15,7 +15,7 @@ import numpy as np
 from posekit.drawing import PALETTE, PoseStyle, draw_boxes, draw_poses
 from posekit.inference.detectors import Detector
 from posekit.inference.images import LoadedImage
-from posekit.inference.predictor import ALL, PendingImage, Predictor, check_boxes
+from posekit.inference.predictor import ALL, PendingImage, Predictor
 from posekit.inference.video_io import (
     VIDEO_SUFFIXES,
     Camera,
@@ -30,6 +30,7 @@ from posekit.poses.fusion import fuse, union_schema
 from posekit.poses.table import Poses
 from posekit.poses.tracking import Tracker
 from posekit.schema import KeypointSchema
+from posekit.warp import check_boxes
 
 __all__ = [
     "VIDEO_SUFFIXES",
@@ -171,9 +172,9 @@ def find_boxes(
         PredictionError: a box of the file that cannot be; see `check_boxes`.
     """
     if boxes is None:
-        return PendingImage(image, check_boxes(None, image))
+        return PendingImage(image, check_boxes(None, image.size, image.name))
     if isinstance(boxes, BoxFile):
-        return PendingImage(image, check_boxes(boxes.of(name, frame), image))
+        return PendingImage(image, check_boxes(boxes.of(name, frame), image.size, image.name))
     found, scores = boxes.detect(image.pixels)
     return PendingImage(image, found, scores)
 
