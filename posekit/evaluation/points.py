@@ -80,13 +80,13 @@ def join(
 
 def of_subset(points: Points, name: str) -> np.ndarray:
     """bool (n,): the instances whose extra `name` is neither 0 nor missing."""
-    values = extra(points, name)
+    return in_subset(points.truth, points.rows, name)
+
+
+def in_subset(truth: InstanceColumns, rows: np.ndarray, name: str) -> np.ndarray:
+    """bool (n,): the rows whose extra `name` is neither 0 nor missing."""
+    values = extra_of(truth, rows, name)
     return np.isfinite(values) & (values != 0)
-
-
-def extra(points: Points, name: str) -> np.ndarray:
-    """float64 (n,): a further number of each instance; ConfigError lists those that there are."""
-    return extra_of(points.truth, points.rows, name)
 
 
 def extra_of(truth: InstanceColumns, rows: np.ndarray, name: str) -> np.ndarray:
@@ -130,7 +130,7 @@ def _named_lengths(points: Points, name: str) -> np.ndarray:
         "box_diagonal": lambda: np.linalg.norm(box[:, 2:], axis=1),
         "box_geometric_mean": lambda: np.sqrt(box[:, 2:].prod(axis=1)),
     }
-    return named[name]() if name in named else extra(points, name)
+    return named[name]() if name in named else extra_of(points.truth, points.rows, name)
 
 
 def normalised(points: Points, length: np.ndarray, *, needed: bool = True) -> np.ndarray:
