@@ -83,7 +83,7 @@ def crop_boxes(
 
 
 def has_own_crop(columns: InstanceColumns, rows: np.ndarray) -> np.ndarray:
-    """bool (n,): True where the annotation brings its own crop centre and size."""
+    """Return bool (n,), True where the annotation brings its own crop centre and size."""
     return np.isfinite(columns.crop_center[rows]).all(axis=1) & np.isfinite(
         columns.crop_size[rows]
     ).all(axis=1)

@@ -174,6 +174,7 @@ def _cut(image: np.ndarray, box: np.ndarray, factor: float) -> tuple[np.ndarray,
         w, h = max(1, round((x1 - x0) * factor)), max(1, round((y1 - y0) * factor))
         patch = cv2.resize(patch, (w, h), interpolation=cv2.INTER_AREA)
         fx, fy = w / (x1 - x0), h / (y1 - y0)
+    # Pixel centres lie at integers, so scaling keeps the corner at -0.5, not the first pixel.
     shift = ((0.5 - x0) * fx - 0.5, (0.5 - y0) * fy - 0.5)
     return patch, np.array([fx, fy, *shift])
 

@@ -81,7 +81,7 @@ def open_features(
 
     Args:
         head: the head's data.
-        compute: gives maps (n, D, gh, gw) for crops uint8 (n, h, w, 3).
+        compute: returns maps (n, D, gh, gw) for crops uint8 (n, h, w, 3).
         shape: (D, gh, gw).
         backbone: a text that is the same only for the same weights, settings and arithmetic.
         views: crops of each row, drawn as in the first so many epochs of a run of this seed.
@@ -131,11 +131,11 @@ FeatureSource = FeatureStore | BlankFeatures
 
 
 class FeatureBatchMaker(BatchMaker):
-    """Makes the batches that BatchMaker makes with as many views, with maps in place of the crops.
+    """Makes the batches of a BatchMaker with as many views, with maps in place of the crops.
 
     Args:
         heads: head -> its data.
-        sampler: says what each batch holds.
+        sampler: what each batch holds.
         features: head -> its maps, all with the same number of views.
     """
 

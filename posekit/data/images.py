@@ -95,7 +95,7 @@ def _divided(size: tuple[int, int], by: int) -> tuple[int, int]:
 
 
 def is_truncated_jpeg(data: bytes) -> bool:
-    """True if a JPEG's picture data have no end marker; decoders paint the rest grey."""
+    """Return whether a JPEG's picture data lack the end marker; decoders paint the rest grey."""
     if not data.startswith(_JPEG_START):
         return False
     scan = _start_of_scan(data)

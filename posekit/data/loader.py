@@ -21,14 +21,14 @@ __all__ = ["Batch", "CropSource", "Failure", "Group", "MixedLoader", "Part"]
 
 
 class MixedLoader:
-    """Gives micro-batch after micro-batch, from any one on, for ever.
+    """An endless stream of micro-batches, from any number on.
 
     What a batch holds depends on the heads' data, sampling, batch size, seed and world size only:
     not on the number of workers, nor on where it starts.
 
     Args:
         data: head -> its data.
-        sampler: says what each batch holds; its sources are these heads, in its own order.
+        sampler: what each batch holds; its sources are these heads, in its own order.
         workers: processes that make batches ahead; 0 makes them here.
         start_step: number of the micro-batch that `iter(loader)` starts with.
         cache: 'none', or 'store' to cut crops from a CropStore (built first if there is none).

@@ -1,4 +1,4 @@
-"""Makes one batch: asks the sampler what it holds, reads each image once, cuts out the crops."""
+"""One batch: the rows that the sampler draws, each image read once, the crops cut out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_SUBSTITUTES = 16
 
 
 class PixelSource(Protocol):
-    """Gives the pixels that crops are cut from."""
+    """Where the pixels of crops come from."""
 
     def read(self, row: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
         """Return pixels of the image of a row and where they lie in it.
@@ -86,7 +86,7 @@ class BatchMaker(Dataset[Any]):
 
     Args:
         heads: head -> its data.
-        sampler: says what each batch holds; its sources are these heads.
+        sampler: what each batch holds; its sources are these heads.
         sources: head -> where its pixels come from; the image files by default.
         views: number of different crops of a row; after so many epochs they come again. Without
             it every epoch has its own.
@@ -200,7 +200,7 @@ def cut_crop(
     """Cut one training crop: uint8 (height, width, 3) RGB.
 
     Args:
-        source: gives the pixels.
+        source: the pixels.
         sample: which row, and how its pixels change.
         matrix: float64 (2, 3), from image to crop pixels.
         input_size: (height, width) of the crop.
@@ -208,9 +208,11 @@ def cut_crop(
     Raises:
         DatasetError: the image is missing or broken.
     """
+    # The determinant is the area of an image pixel in the crop; its root's inverse is the scale.
     (a, b, _), (c, d, _) = matrix.tolist()
     scale = abs(a * d - b * c) ** -0.5
     pixels, placement = source.read(sample.row, scale)
+    # The source's pixels lie at f x + s: undo that first, then go from the image to the crop.
     linear = matrix[:, :2] / placement[:2]
     moved = np.concatenate([linear, (matrix[:, 2] - linear @ placement[2:])[:, None]], axis=1)
     return change_pixels(warp_image(pixels, moved, input_size), sample.pixels)

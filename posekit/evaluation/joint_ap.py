@@ -186,7 +186,7 @@ def _assign(
 
 
 def _average_precision(is_hit: np.ndarray, expected: int) -> tuple[float, float, float]:
-    """Area under the falling envelope, precision and recall of all; NaN if none is labelled."""
+    """Return area under the falling envelope, precision and recall; NaN if none is labelled."""
     if not expected:
         return float("nan"), float("nan"), float("nan")
     if not len(is_hit):

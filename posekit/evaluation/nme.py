@@ -41,7 +41,7 @@ def evaluate_nme(
 
 
 def area_under_curve(values: np.ndarray, threshold: float) -> float:
-    """Exact area under the cumulative distribution of `values` up to `threshold`, in 0..1."""
+    """Return the exact area under the distribution function of `values` up to `threshold`."""
     return float(np.maximum(0.0, threshold - values).mean() / threshold)
 
 

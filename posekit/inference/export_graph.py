@@ -174,7 +174,7 @@ def describe_export(
 
 
 def _codec_settings(model: PoseModel, name: str) -> dict[str, Any]:
-    """Every setting of a head's codec, defaults spelt out."""
+    """Return every setting of a head's codec, defaults included."""
     config: Any = getattr(model.head(name).codec, "config", None)
     stated = dict(model.head(name).spec.codec)
     return stated if config is None else config.model_dump(mode="json")

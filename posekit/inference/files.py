@@ -43,7 +43,7 @@ class FilesDone:
         poses: instances found in images.
         already: inputs that an earlier run had done.
         written: the files written, in order.
-        failed: input -> the sentence that says why it was skipped.
+        failed: input -> a sentence why it was skipped.
         warnings: sentences about results that may not be whole.
     """
 
@@ -288,4 +288,4 @@ def _write_image(
         _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
         picture_file = target.with_name(f"{target.name}.jpg")
         written.append(write_bytes(picture_file, encoded))
-    return [write_text(_json_file(target), text), *written]  # last, so that it tells all is done
+    return [write_text(_json_file(target), text), *written]  # last: it marks the image as done

@@ -16,7 +16,7 @@ FORMAT = 1
 
 
 class Session(Protocol):
-    """An opened file: what it says of itself, and its graph."""
+    """An opened file: its metadata and its graph."""
 
     about: dict[str, Any]
 

@@ -57,7 +57,7 @@ def build_backbone(
         experts: names of the experts, if config.experts is set.
 
     Raises:
-        ConfigError: an unknown name (tells the nearest), or settings that do not go together.
+        ConfigError: an unknown name (names the nearest), or settings that do not go together.
     """
     if config.name == "vit" or config.name in VITPOSE_SIZES:
         vit: VisionTransformer = _own_vit(config, input_size, len(experts))

@@ -1,4 +1,4 @@
-"""Reads other projects' weight files and gives their tensors timm's names.
+"""Read other projects' weight files under timm's names.
 
 Known layouts: ViTPose, ViTPose+ (and what its split tool writes) and PoseBH, MAE pre-training and
 timm files, transformers folders, and posekit's own checkpoints.
@@ -107,7 +107,7 @@ _NOT_NEEDED = {
 
 
 def input_size_of(found: ForeignWeights) -> tuple[int, int] | None:
-    """Return the (height, width) that the position table was made for, if the file tells."""
+    """Return the (height, width) that the position table was made for, if the file states it."""
     stated = found.config.get("input_size")
     stated = stated or found.config.get("backbone_config", {}).get("image_size")
     return None if stated is None else (int(stated[0]), int(stated[1]))

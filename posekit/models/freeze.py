@@ -1,4 +1,4 @@
-"""Switches off the training of parts of a model."""
+"""Switch off the training of parts of a model."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class PoseModel(nn.Module):
     """One backbone with named heads.
 
     Args:
-        backbone: gives a feature map (B, D, h, w) for images (B, 3, h, w).
+        backbone: maps images (B, 3, h, w) to features (B, D, h, w).
         heads: name -> head, in order.
         expert_of: head -> number of its expert; empty if the backbone has no experts.
         mean, std: normalisation of RGB in 0..1.
@@ -102,7 +102,7 @@ class PoseModel(nn.Module):
         prototypes: an embedding with prototypes of all heads' keypoints, if the model has one.
 
     Attributes:
-        held_in_eval: modules that stay in evaluation mode while the model trains (frozen ones).
+        held_in_eval: modules that are held in evaluation mode while the model trains (frozen ones).
     """
 
     mean: Tensor
@@ -205,7 +205,7 @@ class PoseModel(nn.Module):
             groups: (head, rows) for each group; a list of such lists for several tensors.
 
         Returns:
-            head -> output, in the order of the groups. A head without rows gives an output with
+            head -> output, in the order of the groups. A head without rows has an output with
             no rows. Batch norm in a head sees its own rows only.
 
         Raises:

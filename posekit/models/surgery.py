@@ -199,6 +199,7 @@ def _fold(state: State, expert: int) -> State:
     folded: State = {}
     for key, tensor in state.items():
         if match := _FC2.fullmatch(key):
+            # ExpertMlp puts the expert's outputs behind the shared ones; so does the whole fc2.
             own = state[f"{match[1]}.experts.{expert}.{match[2]}"]
             folded[key] = torch.cat([tensor, own])
         elif not _EXPERT.fullmatch(key):

@@ -101,10 +101,10 @@ class KnowledgeToken(nn.Module):
 
 
 class ViTBackbone(Backbone):
-    """A plain ViT that gives a feature map.
+    """A plain ViT whose output is a feature map.
 
     Args:
-        vit: any timm VisionTransformer whose blocks are PoseBlocks and whose stem gives a grid
+        vit: any timm VisionTransformer whose blocks are PoseBlocks and whose stem returns a grid
             (B, gh, gw, D).
         experts: names of the experts in channel order of the blocks; empty without experts.
         gradient_checkpointing: recompute the blocks in the backward pass.

@@ -162,7 +162,7 @@ class Distillation:
     def _outputs(
         self, model: PoseModel, images: Tensor, groups: Sequence[Group]
     ) -> dict[str, Tensor]:
-        """Return head -> what the teacher's head says about the head's rows of uint8 images."""
+        """Return head -> the output of the teacher's head for the head's rows of uint8 images."""
         found: dict[str, Tensor] = {}
         with torch.no_grad():
             for group in groups:
@@ -203,6 +203,7 @@ def resize_crops(images: Tensor, warp: Warp, size: tuple[int, int], new_warp: Wa
         _length(old, warp) / _length(new, new_warp)
         for old, new in zip(images.shape[2:], size, strict=True)
     ]
+    # grid_sample with align_corners counts from -1 (first pixel's centre) to 1 (the last's).
     axes = [
         (torch.arange(new, device=images.device) * factor) / max(old - 1, 1) * 2 - 1
         for new, factor, old in zip(size, scale, images.shape[2:], strict=True)

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on; the command line shows it, tests read it."""
+"""What a run reports while it goes on; the command line shows it, tests read it."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Silent(Listener):
 
 @dataclass
 class ErrorBook:
-    """Counts data errors by message and says each message once."""
+    """Counts data errors by message and reports each message once."""
 
     listener: Listener
     counts: dict[str, int] = field(default_factory=dict)

@@ -52,7 +52,7 @@ class GradientReport:
 def measured_parameters(model: PoseModel) -> tuple[int, list[nn.Parameter]]:
     """Return the backbone's last layer that trains and its weights that all heads share.
 
-    Experts' weights are left out: no other head moves them, so that they tell of no conflict.
+    Experts' weights are left out: no other head moves them, so they show no conflict.
 
     Raises:
         ConfigError: the whole backbone is frozen, so there is nothing to measure.
@@ -153,7 +153,7 @@ def _buffers_kept(module: nn.Module) -> Iterator[None]:
 
 
 def _flat(gradients: Sequence[Tensor | None], weights: Sequence[Tensor]) -> Tensor:
-    """float64 vector on the CPU; a weight that the head does not move counts as 0."""
+    """Return a float64 vector on the CPU; a weight that the head does not move counts as 0."""
     parts = [
         torch.zeros_like(weight) if gradient is None else gradient
         for gradient, weight in zip(gradients, weights, strict=True)

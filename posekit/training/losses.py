@@ -158,12 +158,12 @@ def kl(codec: Codec, output: Tensor, target: Tensor, beta: float) -> Tensor:
 def loss_term(
     loss: PointLoss, codec: Codec, output: Tensor, points: Tensor, labelled: Tensor
 ) -> LossTerm:
-    """Encode the targets of one head's rows and give its loss term.
+    """Encode the targets of one head's rows and return its loss term.
 
     Args:
         loss: per-point loss.
         codec: the head's codec.
-        output: (n, C, H, W), what the head gave.
+        output: (n, C, H, W), the head's output.
         points: float32 (n, K, 2) in crop pixels.
         labelled: float32 (n, K), weight of each point before encoding.
     """

@@ -1,4 +1,4 @@
-"""Phases of a run: which parts of the model rest from when on."""
+"""Phases of a run: which parts of the model are frozen from when on."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Phases:
     """Freezes and thaws parts of a model as a run goes on.
 
     What the recipe freezes for the whole run stays frozen; a phase adds to it. A frozen parameter
-    gets no gradient, so the optimizer leaves it and its averages alone; frozen modules rest in
-    evaluation mode.
+    gets no gradient, so the optimizer leaves it and its averages alone; frozen modules are
+    held in evaluation mode.
 
     Args:
         model: as it is to be without any phase; only with phases must it be a PoseModel.

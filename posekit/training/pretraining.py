@@ -13,7 +13,7 @@ from posekit.training.step import LossScale
 
 
 class MaskedObjective(Objective):
-    """Gives each dataset's sum of the hidden patches' errors; labels are not read.
+    """Each dataset's sum of the hidden patches' errors; labels are not read.
 
     Masks are drawn from torch's generator, which the loop keys by seed, step and process.
     """

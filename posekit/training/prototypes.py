@@ -73,7 +73,7 @@ class PrototypeLearning:
         self._moved: dict[str, Tensor] = {}
 
     def step_begins(self, step: int) -> None:
-        """See what the step's time switches on."""
+        """Switch on what the settings ask for at this step."""
         until, start = self.config.update_until, self.config.self_from
         self.moves = until is None or step < until * self.unit_steps
         self.supervises = start is not None and step >= start * self.unit_steps
@@ -212,6 +212,7 @@ def assign(cosines: Tensor, keypoint: Tensor, config: PosebhConfig) -> Tensor:
     """
     count, keypoints, prototypes = cosines.shape
     own = cosines[torch.arange(count, device=cosines.device), keypoint].abs()
+    # |cosine| <= 1, so subtracting 1 keeps the exponential from overflowing; Sinkhorn rescales.
     share = torch.exp((own - 1) / config.temperature)
     for _ in range(config.iterations):
         sums = share.new_zeros(keypoints, prototypes).index_add_(0, keypoint, share)
@@ -244,6 +245,7 @@ def directions(pixels: Pixels, cosines: Tensor, chosen: Tensor) -> Tensor:
         float32 (K, M, D).
     """
     count, keypoints, prototypes = cosines.shape
+    # Flat index k * M + m, so dividing by M gives the keypoint.
     nearest = cosines.abs().flatten(1).argmax(1) // prototypes if count else pixels.keypoint
     index = pixels.keypoint * prototypes + chosen
     signs = cosines.flatten(1).gather(1, index[:, None]).sign()

@@ -38,13 +38,13 @@ class ExtraLoss(Protocol):
     """A loss beside the heads' own (distillation, prototypes, ...).
 
     Attributes:
-        names: every name that it may give, 'HEAD.NAME' or '.NAME'.
+        names: every name that it may return, 'HEAD.NAME' or '.NAME'.
     """
 
     names: tuple[str, ...]
 
     def step_begins(self, step: int) -> None:
-        """Hear the number of the optimizer step that comes."""
+        """Prepare for optimizer step number `step`."""
 
     def __call__(self, model: PoseModel, outputs: PartOutputs) -> dict[str, Tensor]:
         """Return name -> float32 (), the loss summed over samples of a part, its weight included.
@@ -54,11 +54,11 @@ class ExtraLoss(Protocol):
         """
 
     def step_ends(self) -> None:
-        """Hear that the optimizer has stepped; called on every process."""
+        """Follow up an optimizer step; called on every process."""
 
 
 class LossModule(Objective):
-    """A PoseModel that takes a batch and gives each head's loss before division."""
+    """Each head's loss of a batch before division, by a PoseModel."""
 
     model: PoseModel
 
@@ -202,6 +202,7 @@ def run_step(
     device = batches[0].parts[0].images.device
     local_rows = {h: torch.tensor(float(n), device=device) for h, n in rows_of(batches).items()}
     rows = {h: float(n) for h, n in sum_over_processes(local_rows, heads).items()}
+    # Divisors span all micro-batches, so with several of them the labels are counted before.
     ahead = None
     if len(batches) > 1:
         ahead = sum_over_processes(add_up([inner.label_weight(b) for b in batches]), heads)

@@ -105,7 +105,7 @@ def _trains(module: nn.Module) -> bool:
 
 @contextmanager
 def _as_in_evaluation(model: nn.Module) -> Any:
-    """Rest batch norms and drop paths; plain attention, whose products the counter knows."""
+    """Hold batch norms and drop paths in eval mode; use plain attention, which can be counted."""
     fused = [m for m in model.modules() if getattr(m, "fused_attn", False)]
     training = model.training
     model.eval()

@@ -188,7 +188,7 @@ def test_wrong_heads_boxes_and_files_are_named(exported, picture, tmp_path):
     runtime = RuntimePredictor(exported[1])
     with pytest.raises(PredictionError, match="no head 'None'"):
         runtime.predict(picture)
-    with pytest.raises(PredictionError, match=r"box 0 .* lies outside the image of 160 x 120 pixels"):
+    with pytest.raises(PredictionError, match=r"box 0 .* lies outside the image of 160 x 120"):
         runtime.predict(picture, [[900, 1, 5, 5]], head="a")
     with pytest.raises(PredictionError, match=r"expected uint8 \(H, W, 3\)"):
         runtime.predict(picture.astype(float), head="a")
