@@ -81,13 +81,19 @@ class Listener(Protocol):
         """Training ended; `stopped` if a signal ended it early."""
 
 
-class Silent(Listener):
+class Silent:
     """A listener that keeps what it hears and shows nothing."""
 
     def __init__(self) -> None:
         self.logs: list[StepLog] = []
         self.evaluations: list[tuple[int, dict[str, HeadResult]]] = []
         self.warnings: list[str] = []
+
+    def prepared(self, what: str, done: int, total: int) -> None:
+        """Do nothing."""
+
+    def started(self, step: int, total_steps: int) -> None:
+        """Do nothing."""
 
     def logged(self, log: StepLog) -> None:
         """Keep the log."""
@@ -100,6 +106,9 @@ class Silent(Listener):
     def warned(self, message: str) -> None:
         """Keep the warning."""
         self.warnings.append(message)
+
+    def finished(self, step: int, stopped: bool) -> None:
+        """Do nothing."""
 
 
 @dataclass
