@@ -109,32 +109,6 @@ def inverse_crop_matrices(
     return _with_shift(back, center - np.einsum("bij,j->bi", back, middle))
 
 
-def box_matrices(
-    box_xywh: np.ndarray,
-    input_size: tuple[int, int],
-    padding: float,
-    keep_aspect: bool,
-    warp: Warp,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the matrices image -> crop and crop -> image of the upright crops around boxes.
-
-    Args:
-        box_xywh: (B, 4) in image pixels.
-        input_size, padding, keep_aspect: as in `crop_size_for`.
-        warp: 'plain' or 'udp'.
-
-    Returns:
-        float64 (B, 2, 3) twice.
-    """
-    box_xywh = np.asarray(box_xywh, dtype=np.float64)
-    center = box_xywh[:, :2] + box_xywh[:, 2:] / 2
-    size = crop_size_for(box_xywh[:, 2:], input_size, padding, keep_aspect)
-    return (
-        crop_matrices(center, size, 0.0, input_size, warp),
-        inverse_crop_matrices(center, size, 0.0, input_size, warp),
-    )
-
-
 def transform_points(points: np.ndarray, matrices: np.ndarray) -> np.ndarray:
     """Apply matrix b to the points of instance b.
 
@@ -165,18 +139,33 @@ def warp_image(image: np.ndarray, matrix: np.ndarray, input_size: tuple[int, int
     return cv2.warpAffine(image, np.asarray(matrix), (width, height), flags=cv2.INTER_LINEAR)
 
 
-def cut_crops(
-    images: Sequence[np.ndarray], matrices: np.ndarray, input_size: tuple[int, int]
-) -> np.ndarray:
-    """Cut one crop out of each image, uint8 (h, w, 3); see `warp_image`.
+def cut_boxes(
+    images: Sequence[np.ndarray],
+    box_xywh: np.ndarray,
+    input_size: tuple[int, int],
+    padding: float,
+    keep_aspect: bool,
+    warp: Warp,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cut the upright crop around one box out of each image.
+
+    Args:
+        images: B images, uint8 (h, w, 3); see `warp_image`.
+        box_xywh: (B, 4) in image pixels.
+        input_size, padding, keep_aspect: as in `crop_size_for`.
+        warp: 'plain' or 'udp'.
 
     Returns:
-        uint8 (B, height, width, 3).
+        uint8 (B, height, width, 3), and float64 (B, 2, 3), from crop to image.
     """
-    crops = np.empty((len(matrices), *input_size, 3), dtype=np.uint8)
-    for i, (image, matrix) in enumerate(zip(images, matrices, strict=True)):
+    box_xywh = np.asarray(box_xywh, dtype=np.float64)
+    center = box_xywh[:, :2] + box_xywh[:, 2:] / 2
+    size = crop_size_for(box_xywh[:, 2:], input_size, padding, keep_aspect)
+    to_crop = crop_matrices(center, size, 0.0, input_size, warp)
+    crops = np.empty((len(to_crop), *input_size, 3), dtype=np.uint8)
+    for i, (image, matrix) in enumerate(zip(images, to_crop, strict=True)):
         crops[i] = warp_image(image, matrix, input_size)
-    return crops
+    return crops, inverse_crop_matrices(center, size, 0.0, input_size, warp)
 
 
 def _pairs(values: np.ndarray) -> np.ndarray:

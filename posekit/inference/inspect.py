@@ -18,7 +18,7 @@ from posekit.inference.images import load_image
 from posekit.inference.predictor import Predictor
 from posekit.models.predict import predict_crops
 from posekit.output import write_bytes
-from posekit.warp import box_matrices, check_boxes, cut_crops
+from posekit.warp import check_boxes, cut_boxes
 
 _TILE = 220
 
@@ -68,10 +68,9 @@ def inspect(
     loaded = load_image(image, "image", predictor.max_pixels)
     boxes = check_boxes(box, loaded.size, loaded.name)
     part, rule = predictor.model.head(name), predictor.boxes[name]
-    to_crop, _ = box_matrices(
-        boxes[:1], part.input_size, rule.padding, rule.keep_aspect, part.codec.warp
+    crops, _ = cut_boxes(
+        [loaded.pixels], boxes[:1], part.input_size, rule.padding, rule.keep_aspect, part.codec.warp
     )
-    crops = cut_crops([loaded.pixels], to_crop, part.input_size)
     with torch.inference_mode():
         with _Watch(_attention_of(predictor, block)) as watch:
             found = predict_crops(predictor.model, crops, [name])[name]

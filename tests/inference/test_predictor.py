@@ -141,7 +141,8 @@ def test_several_images_as_one_tensor_are_several_images(predictor, picture):
 def test_no_boxes_give_no_poses_and_no_images_neither(predictor, picture):
     poses = predictor.predict([picture, picture], [[], BOXES], head="a")
     assert poses.image_index.tolist() == [1, 1]
-    assert len(predictor.predict(picture, np.zeros((0, 4)), head="a")) == 0
+    none = predictor.predict(picture, np.zeros((0, 4)), head="a")
+    assert (len(none), none.image_names) == (0, ("image 0",))
     empty = predictor.predict([], head="all")
     assert empty["b"].keypoints.shape == (0, len(SCHEMA_B), 2)
 
