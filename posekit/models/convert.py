@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,10 @@ from posekit.models.pose_model import HeadSpec, PoseModel
 from posekit.models.pretrained import count_blocks, fit_backbone
 
 
-@dataclass(frozen=True)
-class Conversion:
-    """A model made from another project's file, and what became of each of its tensors."""
-
-    model: PoseModel
-    ledger: Ledger
-
-
 def convert(
     source: str | Path, heads: Mapping[str, HeadSpec], *, num_heads: int | None = None
-) -> Conversion:
-    """Make a model from a ViTPose or ViTPose+ file or a transformers folder.
+) -> tuple[PoseModel, Ledger]:
+    """Build a model from a ViTPose or ViTPose+ file or a transformers folder.
 
     Args:
         source: the file or folder.
@@ -41,6 +33,9 @@ def convert(
             decoder is read off the file. Heads of the file beyond these are left out. ViTPose+
             experts go with their heads; the others stay in the backbone without a head.
         num_heads: attention heads, where neither the width nor the file tells.
+
+    Returns:
+        The model, and what became of each tensor of the file.
 
     Raises:
         CheckpointError: the file cannot be read, a tensor is not accounted for or missing, or a
@@ -67,7 +62,7 @@ def convert(
         state.update(_fit_head(foreign, model, position, tensors))
     foreign.ledger.check(foreign.sources, model.state_dict())
     model.load_state_dict(state, strict=False)
-    return Conversion(model.eval(), foreign.ledger)
+    return model.eval(), foreign.ledger
 
 
 def convert_file(
@@ -108,10 +103,10 @@ def convert_file(
         raise ConfigError(f"{target}: a posekit checkpoint's name ends in .safetensors")
     if not heads:
         raise ConfigError(f"{source}: say what its heads are (name, schema, codec, input size)")
-    done = convert(source, heads, num_heads=num_heads)
-    account = {"source": source.name, "tensors": done.ledger.counts()}
-    save_checkpoint(target, done.model, {"converted": account})
-    return done.ledger
+    model, ledger = convert(source, heads, num_heads=num_heads)
+    account = {"source": source.name, "tensors": ledger.counts()}
+    save_checkpoint(target, model, {"converted": account})
+    return ledger
 
 
 def infer_backbone(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from posekit.data.batch import Batch, Group, Part
 from posekit.models import PoseModel
-from posekit.training.losses import LossTerm, PointLoss, loss_term
+from posekit.training.losses import PointLoss, loss_term
 from posekit.training.objective import Objective, Terms
 
 
@@ -80,8 +80,11 @@ class LossModule(Objective):
             outputs = self._run(part)
             with torch.autocast(part.images.device.type, enabled=False):
                 for group in part.groups:
-                    term = self._term(group.head, outputs.by_head[group.head], group)
-                    terms[group.head] = (term.total, term.weight)
+                    loss = cast(PointLoss, self.losses[group.head])
+                    codec, output = self.model.head(group.head).codec, outputs.by_head[group.head]
+                    terms[group.head] = loss_term(
+                        loss, codec, output, group.points, _labelled(group)
+                    )
             rows = {group.head: len(group) for group in part.groups}
             for extra in self.extras:
                 for name, total in extra(self.model, outputs).items():
@@ -105,11 +108,6 @@ class LossModule(Objective):
                 codec = self.model.head(group.head).codec
                 weights[group.head] = codec.encode(group.points, _labelled(group))[1].sum()
         return weights
-
-    def _term(self, head: str, output: Tensor, group: Group) -> LossTerm:
-        loss = cast(PointLoss, self.losses[head])
-        codec = self.model.head(head).codec
-        return loss_term(loss, codec, output, group.points, _labelled(group))
 
 
 @dataclass(frozen=True)
