@@ -258,5 +258,5 @@ def test_missing_extras_are_named(monkeypatch, tmp_path):
     with pytest.raises(PosekitError, match=r"pip install 'posekit\[export\]'"):
         OnnxDetector(write_card(tmp_path))
     monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace())
-    with pytest.raises(ConfigError, match="not a whole ONNX model"):
+    with pytest.raises(PosekitError, match="not a whole ONNX model"):
         OnnxDetector(write_card(tmp_path))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from posekit.config.cards import BoxCard
 from posekit.errors import CheckpointError, PosekitError, PredictionError
-from posekit.inference import HeadPoses, Predictor, load
+from posekit.inference.predictor import HeadPoses, Predictor, load
 from posekit.models import save_checkpoint
 from posekit.warp import crop_matrices, crop_size_for, inverse_crop_matrices, warp_image
 
