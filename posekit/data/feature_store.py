@@ -45,11 +45,6 @@ class FeatureStore(RowStore):
         size = (int(self._slot.max()) + 1, self.views, *self.shape)
         self._maps = np.memmap(folder / "maps.bin", self.dtype, mode="r", shape=size)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of maps on disk."""
-        return self._maps.nbytes
-
     def read(self, row: int, view: int) -> np.ndarray:
         """Return the map (D, gh, gw) of a row's crop number `view`.
 

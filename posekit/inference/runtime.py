@@ -134,15 +134,13 @@ class RuntimePredictor:
             rows = slice(start, start + self.batch_size)
             outputs = self._session.run(names, crops[rows])
             for i, head in enumerate(heads):
-                own = outputs[i * len(parts) : (i + 1) * len(parts)]
-                points, scores = own if len(own) > 1 else self._decode(own[0], head)
+                own: Sequence[np.ndarray] = outputs[i * len(parts) : (i + 1) * len(parts)]
+                if len(own) == 1:
+                    codec = self.about["heads"][head]["codec"]
+                    own = decode_maps(own[0], codec, crops.shape[1:3], self.about["warp"])
+                points, scores = own
                 found[head][0][rows], found[head][1][rows] = points, scores
         return found
-
-    def _decode(self, maps: np.ndarray, head: str) -> tuple[np.ndarray, np.ndarray]:
-        height, width = self.about["input_size"]
-        codec = self.about["heads"][head]["codec"]
-        return decode_maps(maps, codec, (height, width), self.about["warp"])
 
 
 def _read(image: Any) -> tuple[str, np.ndarray]:
