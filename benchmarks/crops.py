@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 from posekit.config.augmentation import AugmentationConfig
 from posekit.config.recipe import Sampling
 from posekit.data.crop_store import open_store
-from posekit.data.crops import HeadData
+from posekit.data.crops import CropSource
 from posekit.data.images import use_one_thread
 from posekit.data.index import PoseIndex, build_index
 from posekit.data.loader import MixedLoader
@@ -39,11 +39,13 @@ from posekit.data.sampler import MixedSampler, Source
 from posekit.models import HeadSpec, build_model
 
 
-def posekit_parts(folder: Path, images: int, keypoints: int) -> tuple[HeadData, MixedSampler, int]:
+def posekit_parts(
+    folder: Path, images: int, keypoints: int
+) -> tuple[CropSource, MixedSampler, int]:
     """Write the data and give posekit's head data and a sampler over them."""
     card = write_scenes(folder, images, keypoints)
     index = build_index(card, folder, "train", folder / "cache")
-    head = HeadData(index, SIZE, "udp", AugmentationConfig())
+    head = CropSource(index, SIZE, "udp", AugmentationConfig())
     return head, index, images
 
 
@@ -153,7 +155,7 @@ def _measure(folder: Path, keypoints: int, chosen: Any, module: Any) -> None:
     _main_process(head, keypoints, chosen, Scenes(module, index) if module else None)
 
 
-def _main_process(head: HeadData, keypoints: int, chosen: Any, scenes: Scenes | None) -> None:
+def _main_process(head: CropSource, keypoints: int, chosen: Any, scenes: Scenes | None) -> None:
     rows = {}
     loader = MixedLoader({"h": head}, sampler_for(head.index, chosen.batch), workers=2)
     received = _cpu_of(iter(loader), _nothing, chosen)

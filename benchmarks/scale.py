@@ -29,12 +29,12 @@ from posekit.config.augmentation import AugmentationConfig
 from posekit.config.recipe import Sampling
 from posekit.data.columns import InstanceColumns
 from posekit.data.crop_store import open_store
-from posekit.data.crops import HeadData
+from posekit.data.crops import CropSource
 from posekit.data.index import build_index
 from posekit.data.index_build import load_columns
 from posekit.data.sampler import MixedSampler, Source
 from posekit.models.training_state import load_training_state, save_training_state
-from posekit.training.utilisation import measure_work
+from posekit.training.utilisation import measure_step_cost
 
 # Training instances, about, as the papers count them.
 COUNTS = {
@@ -172,7 +172,7 @@ def exercise_store(folder: Path) -> dict[str, float]:
     """Make crop stores of some photographs; gives bytes an instance."""
     card = write_scenes(folder / "scenes", 48, 17)
     index = build_index(card, folder / "scenes", "train", folder / "cache")
-    head = HeadData(index, SIZE, "udp", AugmentationConfig())
+    head = CropSource(index, SIZE, "udp", AugmentationConfig())
     found = {}
     for kind, limit in (("JPEG", 0), ("plain pixels", 1 << 20)):
         store = open_store(head, folder / "cache", raw_limit_mib=limit)
@@ -205,7 +205,7 @@ def exercise_checkpoint(folder: Path, model: torch.nn.Module) -> dict[str, float
 
 def calculate(model: torch.nn.Module, chosen: argparse.Namespace, found: dict) -> dict:
     """Return disk, memory, workers and step time on 1, 8 and 64 GPUs."""
-    work = measure_work(model, torch.device("cpu"), "fp32")
+    work = measure_step_cost(model, torch.device("cpu"), "fp32")
     total = sum(COUNTS.values())
     flops = sum((work.backbone[h] + work.heads[h]) * n / total for h, n in COUNTS.items())
     parameters = sum(p.numel() for p in model.parameters())

@@ -19,10 +19,12 @@ Source: Huang et al., CVPR 2020 (UDP); ViTPose's mmpose 0.x, `get_affine_transfo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
+
+from posekit.errors import PredictionError
 
 Warp = Literal["plain", "udp"]
 Pixels = Literal["full", "reduced"]
@@ -108,32 +110,6 @@ def inverse_crop_matrices(
     return _with_shift(back, center - np.einsum("bij,j->bi", back, middle))
 
 
-def box_matrices(
-    box_xywh: np.ndarray,
-    input_size: tuple[int, int],
-    padding: float,
-    keep_aspect: bool,
-    warp: Warp,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the matrices image -> crop and crop -> image of the upright crops around boxes.
-
-    Args:
-        box_xywh: (B, 4) in image pixels.
-        input_size, padding, keep_aspect: as in `crop_size_for`.
-        warp: 'plain' or 'udp'.
-
-    Returns:
-        float64 (B, 2, 3) twice.
-    """
-    box_xywh = np.asarray(box_xywh, dtype=np.float64)
-    center = box_xywh[:, :2] + box_xywh[:, 2:] / 2
-    size = crop_size_for(box_xywh[:, 2:], input_size, padding, keep_aspect)
-    return (
-        crop_matrices(center, size, 0.0, input_size, warp),
-        inverse_crop_matrices(center, size, 0.0, input_size, warp),
-    )
-
-
 def transform_points(points: np.ndarray, matrices: np.ndarray) -> np.ndarray:
     """Apply matrix b to the points of instance b.
 
@@ -186,21 +162,35 @@ def cut_crop(
     return warp_image(image, matrix, input_size)
 
 
-def cut_crops(
+def cut_boxes(
     images: Sequence[np.ndarray],
-    matrices: np.ndarray,
+    box_xywh: np.ndarray,
     input_size: tuple[int, int],
+    padding: float,
+    keep_aspect: bool,
+    warp: Warp,
     pixels: Pixels = "full",
-) -> np.ndarray:
-    """Cut one crop out of each image, uint8 (h, w, 3); see `cut_crop`.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cut the upright crop around one box out of each image.
+
+    Args:
+        images: B images, uint8 (h, w, 3).
+        box_xywh: (B, 4) in image pixels.
+        input_size, padding, keep_aspect: as in `crop_size_for`.
+        warp: 'plain' or 'udp'.
+        pixels: 'full' or 'reduced', see `cut_crop`.
 
     Returns:
-        uint8 (B, height, width, 3).
+        uint8 (B, height, width, 3), and float64 (B, 2, 3), from crop to image.
     """
-    crops = np.empty((len(matrices), *input_size, 3), dtype=np.uint8)
-    for i, (image, matrix) in enumerate(zip(images, matrices, strict=True)):
+    box_xywh = np.asarray(box_xywh, dtype=np.float64)
+    center = box_xywh[:, :2] + box_xywh[:, 2:] / 2
+    size = crop_size_for(box_xywh[:, 2:], input_size, padding, keep_aspect)
+    to_crop = crop_matrices(center, size, 0.0, input_size, warp)
+    crops = np.empty((len(to_crop), *input_size, 3), dtype=np.uint8)
+    for i, (image, matrix) in enumerate(zip(images, to_crop, strict=True)):
         crops[i] = cut_crop(image, matrix, input_size, pixels)
-    return crops
+    return crops, inverse_crop_matrices(center, size, 0.0, input_size, warp)
 
 
 def reduction(matrix: np.ndarray) -> int:
@@ -269,3 +259,41 @@ def _turn(rotation_deg: np.ndarray | float, count: int, warp: Warp) -> np.ndarra
 
 def _with_shift(linear: np.ndarray, shift: np.ndarray) -> np.ndarray:
     return np.concatenate([linear, shift[:, :, None]], axis=2)
+
+
+def check_boxes(boxes: Any, image_size: tuple[int, int], name: str) -> np.ndarray:
+    """Return an image's boxes as float64 (N, 4) x, y, width, height; None is the whole image.
+
+    Args:
+        boxes: what a user gave, (4,) or (N, 4).
+        image_size: (height, width).
+        name: the image's name, for messages.
+
+    Raises:
+        PredictionError: another shape, a box without extent, not finite, or outside the image.
+    """
+    height, width = image_size
+    if boxes is None:
+        return np.array([[0.0, 0.0, width, height]])
+    try:
+        array = np.asarray(boxes, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.zeros((0, 0))
+    if array.size == 0 and (array.ndim == 1 or array.shape[-1] == 4):
+        return np.zeros((0, 4))
+    array = np.atleast_2d(array)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise PredictionError(
+            f"{name}: found boxes of shape {np.shape(boxes)}, expected (N, 4): x, y, width, "
+            "height in pixels"
+        )
+    for i, (x, y, w, h) in enumerate(array):
+        where = f"{name}, box {i} (x {x:g}, y {y:g}, width {w:g}, height {h:g})"
+        if not np.isfinite(array[i]).all() or w <= 0 or h <= 0:
+            raise PredictionError(f"{where}: expected finite numbers and a positive size")
+        if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+            raise PredictionError(
+                f"{where}: it lies outside the image of {width} x {height} pixels; boxes are x, y, "
+                "width, height, not two corners"
+            )
+    return array

@@ -242,7 +242,7 @@ BY_HAND = {
     "data/feature_store.py": "its lock, which holds nothing",
     "data/index_build.py": "fills a folder that atomic_folder publishes",
     "inference/export.py": "graph and weights together, after both were checked",
-    "inference/export_precision.py": "a draft in the folder that export.py publishes from",
+    "inference/export_graph.py": "a draft in the folder that export.py publishes from",
     "inference/video_log.py": "a stopped video is gone on with",
     "practice/layout.py": "fills a folder that atomic_folder publishes",
     "practice/mpii.py": "fills a folder that atomic_folder publishes",

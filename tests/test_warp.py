@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posekit.codecs import (
+from posekit.warp import (
     crop_matrices,
     crop_size_for,
     inverse_crop_matrices,

@@ -1,24 +1,6 @@
-"""Keypoints to heatmaps and back, in batched torch, and the crop geometry that goes with them."""
+"""Keypoints to heatmaps and back, in batched torch."""
 
 from posekit.codecs.base import Codec
 from posekit.codecs.registry import build_codec, codec_kinds
-from posekit.warp import (
-    Warp,
-    crop_matrices,
-    crop_size_for,
-    inverse_crop_matrices,
-    transform_points,
-    warp_image,
-)
 
-__all__ = [
-    "Codec",
-    "Warp",
-    "build_codec",
-    "codec_kinds",
-    "crop_matrices",
-    "crop_size_for",
-    "inverse_crop_matrices",
-    "transform_points",
-    "warp_image",
-]
+__all__ = ["Codec", "build_codec", "codec_kinds"]

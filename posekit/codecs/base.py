@@ -90,7 +90,7 @@ class Codec(ABC):
         """Turn the maps of mirrored crops into maps of the crops.
 
         Args:
-            maps: (B, C, H, W), what the head says about the mirrored crops.
+            maps: (B, C, H, W), the head's output for the mirrored crops.
             flip_indices: integers (K,), the keypoint that each one becomes in the mirror.
 
         Returns:

@@ -207,7 +207,7 @@ class GaussianCodec(MapCodec):
         return self.from_grid(points).reshape(*shape, 2), score.reshape(shape)
 
     def _smoothed(self, maps: Tensor) -> Tensor:
-        """Smooth maps (M, H, W) if the head's card says so."""
+        """Smooth maps (M, H, W) if the head's card asks for it."""
         if not self.config.smoothing:
             return maps
         sigma = self.config.smoothing

@@ -1,8 +1,7 @@
 """Regression: a keypoint as two numbers, or four with their spread, without any map.
 
 The numbers lie in one map of height 1: (B, K, 1, 2 or 4). x and y are counted from the middle of
-the crop in units of its sides, so a fresh head says the middle, and the mirror image is a change of
-sign.
+the crop in units of its sides, so a fresh head predicts the middle, and mirroring changes a sign.
 
 Source: Toshev and Szegedy, DeepPose (CVPR 2014); Li et al., RLE (ICCV 2021); mmpose 1.x,
 `regression_head.py` and `rle_head.py`, whose numbers are counted from the crop's corner.

@@ -56,7 +56,7 @@ def stream_key(seed: int, dataset: str) -> int:
 
 
 class KeyedDraws:
-    """Gives the random numbers of any sample of one dataset.
+    """The random numbers of any sample of one dataset.
 
     Args:
         seed: the run's seed.

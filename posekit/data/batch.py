@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
@@ -134,14 +134,12 @@ because each tensor that crosses costs a file handle."""
 
 def unpack(packed: Packed) -> Batch:
     """Turn what a worker sent into a Batch."""
-    step, parts, failures = packed
-    return Batch(step, tuple(_parts(parts)), tuple(failures))
-
-
-def _parts(parts: Sequence[tuple[Tensor, list[dict[str, Any]]]]) -> Iterator[Part]:
-    for images, groups in parts:
-        yield Part(images, tuple(Group(**{k: _as_tensor(v) for k, v in g.items()}) for g in groups))
-
-
-def _as_tensor(value: Any) -> Any:
-    return value if isinstance(value, str | int) else torch.from_numpy(value)
+    step, packed_parts, failures = packed
+    parts = []
+    for images, groups in packed_parts:
+        tensors: list[dict[str, Any]] = [
+            {k: v if isinstance(v, str | int) else torch.from_numpy(v) for k, v in group.items()}
+            for group in groups
+        ]
+        parts.append(Part(images, tuple(Group(**group) for group in tensors)))
+    return Batch(step, tuple(parts), tuple(failures))

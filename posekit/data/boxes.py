@@ -78,15 +78,12 @@ def crop_boxes(
         boxes = np.where(annotated[:, None], clip_boxes(boxes, sizes, box.clip), boxes)
     center, size = boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:]
     own_center, own_size = columns.crop_center[rows], columns.crop_size[rows]
-    has_own = np.isfinite(own_center).all(axis=1) & np.isfinite(own_size).all(axis=1)
-    return (
-        np.where(has_own[:, None], own_center, center),
-        np.where(has_own[:, None], own_size, size),
-    )
+    has_own = has_own_crop(columns, rows)[:, None]
+    return np.where(has_own, own_center, center), np.where(has_own, own_size, size)
 
 
 def has_own_crop(columns: InstanceColumns, rows: np.ndarray) -> np.ndarray:
-    """bool (n,): True where the annotation brings its own crop centre and size."""
+    """Return bool (n,), True where the annotation brings its own crop centre and size."""
     return np.isfinite(columns.crop_center[rows]).all(axis=1) & np.isfinite(
         columns.crop_size[rows]
     ).all(axis=1)

@@ -6,22 +6,19 @@ photograph. All workers and processes share one copy, through the operating syst
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from torch.utils.data import Dataset
 
-from posekit.data.cache_folder import default_cache, discard, publish
-from posekit.data.crops import HeadData, read_row_image
-from posekit.data.index import PoseIndex
+from posekit.data.cache_folder import discard, publish
+from posekit.data.crops import CropSource, read_row_image
 from posekit.data.neighbourhood import Reach, neighbourhoods
-from posekit.data.workers import guarded, stream
+from posekit.data.row_store import Progress, RowChunks, RowStore
+from posekit.data.workers import stream
 from posekit.errors import DatasetError
 from posekit.output import write_json
 
@@ -29,32 +26,24 @@ STORE_VERSION = 1
 _CHUNK = 32
 _QUALITY = 95
 
-Progress = Callable[[int, int], None]
 
-
-class CropStore:
-    """Gives the stored neighbourhoods of the trainable rows of one index.
+class CropStore(RowStore):
+    """The stored neighbourhoods of the trainable rows of one index.
 
     Attributes:
-        folder: the cache folder that holds them.
         is_jpeg: True if they are kept as JPEG, False if as plain pixels.
     """
 
     def __init__(self, folder: Path):
-        self.folder = folder
-        description = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-        self.is_jpeg: bool = description["jpeg"]
-        self._failures: dict[str, list[str]] = description["failures"]
-        self._slot, self._start, self._shape, self._placement = (
+        super().__init__(folder)
+        self.is_jpeg: bool = self.about["jpeg"]
+        self._start, self._shape, self._placement = (
             np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray)
-            for name in ("slot", "start", "shape", "placement")
+            for name in ("start", "shape", "placement")
         )
         self._pixels = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r").view(np.ndarray)
         if len(self._pixels) != int(self._start[-1]):
             raise ValueError(f"{folder}: pixels.bin has not the length that start.npy says")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return CropStore, (self.folder,)
 
     @property
     def nbytes(self) -> int:
@@ -72,12 +61,7 @@ class CropStore:
         Raises:
             DatasetError: the image could not be read when the store was made.
         """
-        if (failure := self._failures.get(str(row))) is not None:
-            file, problem, fix = failure
-            raise DatasetError(file, problem, fix=fix or None)
-        slot = int(self._slot[row])
-        if slot < 0:
-            raise DatasetError(self.folder, "the crop store does not hold it", record=f"row {row}")
+        slot = self.slot(row)
         data = self._pixels[int(self._start[slot]) : int(self._start[slot + 1])]
         if self.is_jpeg:
             decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
@@ -93,7 +77,7 @@ class CropStore:
 
 
 def open_store(
-    head: HeadData,
+    head: CropSource,
     cache_dir: str | Path | None = None,
     *,
     sharpness: float = 1.5,
@@ -120,13 +104,11 @@ def open_store(
         PosekitError: the cache cannot be written.
     """
     reach = Reach.of(head, sharpness)
-    rows = np.asarray(head.index.trainable)
-    base = Path(cache_dir).expanduser() if cache_dir is not None else default_cache()
-    key = _key(head.index, rows, reach, raw_limit_mib)
-    folder = base / "crops" / f"{head.index.name.replace('/', '-')}-{key[:20]}"
+    settings = [STORE_VERSION, head.index.folder.name, reach.to_dict(), raw_limit_mib]
+    patches = _Patches(head, reach)
+    folder = patches.folder("crops", settings, cache_dir)
     for _ in range(2):
         if not (folder / "store.json").is_file():
-            patches = _Patches(head, reach, rows, jpeg=False)
             patches.jpeg = patches.estimate_bytes() > raw_limit_mib * 2**20
             publish(folder, partial(_fill, patches, workers, progress))
         try:
@@ -136,18 +118,12 @@ def open_store(
     raise DatasetError(folder, "this cache is damaged and cannot be rebuilt")
 
 
-class _Patches(Dataset[Any]):
-    """Chunk number -> encoded neighbourhoods of its rows, which are sorted by image."""
+class _Patches(RowChunks):
+    """Chunk number -> (bytes, shape, placement) of each row, or (None, parts of an error)."""
 
-    def __init__(self, head: HeadData, reach: Reach, rows: np.ndarray, jpeg: bool):
-        self.head, self.reach, self.jpeg = head, reach, jpeg
-        self.rows = rows[np.argsort(head.index.columns.image_index[rows], kind="stable")]
-
-    def __len__(self) -> int:
-        return (len(self.rows) + _CHUNK - 1) // _CHUNK
-
-    def __getitem__(self, chunk: int) -> Any:
-        return guarded(self._make, chunk)
+    def __init__(self, head: CropSource, reach: Reach):
+        super().__init__(head, _CHUNK)
+        self.reach, self.jpeg = reach, False
 
     def estimate_bytes(self) -> float:
         """Estimate the size of all neighbourhoods as plain pixels from up to 64 of them."""
@@ -155,11 +131,11 @@ class _Patches(Dataset[Any]):
         sizes = [int(np.prod(one[1])) for one in self._patches(some) if one[0] is not None]
         return float(np.mean(sizes)) * len(self.rows) if sizes else 0.0
 
-    def _make(self, chunk: int) -> list[tuple[Any, ...]]:
-        return list(self._patches(self.rows[chunk * _CHUNK : (chunk + 1) * _CHUNK]))
+    def make(self, chunk: int) -> list[tuple[Any, ...]]:
+        """Return what is stored of a chunk's rows."""
+        return list(self._patches(self.of(chunk)))
 
     def _patches(self, rows: np.ndarray) -> Iterator[tuple[Any, ...]]:
-        """Return (bytes, shape, placement) of each row, or (None, the three parts of an error)."""
         boxes, factors = neighbourhoods(self.head, rows, self.reach)
         image_of, shown = self.head.index.columns.image_index[rows], -1
         image = np.zeros((0, 0, 3), np.uint8)
@@ -198,6 +174,7 @@ def _cut(image: np.ndarray, box: np.ndarray, factor: float) -> tuple[np.ndarray,
         w, h = max(1, round((x1 - x0) * factor)), max(1, round((y1 - y0) * factor))
         patch = cv2.resize(patch, (w, h), interpolation=cv2.INTER_AREA)
         fx, fy = w / (x1 - x0), h / (y1 - y0)
+    # Pixel centres lie at integers, so scaling keeps the corner at -0.5, not the first pixel.
     shift = ((0.5 - x0) * fx - 0.5, (0.5 - y0) * fy - 0.5)
     return patch, np.array([fx, fy, *shift])
 
@@ -206,8 +183,6 @@ def _fill(patches: _Patches, workers: int, progress: Progress | None, folder: Pa
     rows = patches.rows
     starts, shapes = np.zeros(len(rows) + 1, np.int64), np.zeros((len(rows), 2), np.int32)
     placements = np.zeros((len(rows), 4))
-    slot_of_row = np.full(len(patches.head.index), -1, np.int32)
-    slot_of_row[rows] = np.arange(len(rows))
     failures: dict[str, list[str]] = {}
     done = 0
     with (folder / "pixels.bin").open("wb") as stream_out:
@@ -225,30 +200,8 @@ def _fill(patches: _Patches, workers: int, progress: Progress | None, folder: Pa
                 progress(done, len(rows))
         if not starts[-1]:
             starts[-1] += stream_out.write(b"\0")
-    np.save(folder / "slot.npy", slot_of_row)
+    patches.save_slots(folder)
     np.save(folder / "start.npy", starts)
     np.save(folder / "shape.npy", shapes)
     np.save(folder / "placement.npy", placements)
-    description = {"jpeg": patches.jpeg, "failures": failures}
-    write_json(folder / "store.json", description)
-
-
-def _key(index: PoseIndex, rows: np.ndarray, reach: Reach, raw_limit_mib: float) -> str:
-    digest = hashlib.sha256()
-    settings = [STORE_VERSION, index.folder.name, reach.to_dict(), raw_limit_mib]
-    digest.update(json.dumps(settings, sort_keys=True).encode())
-    digest.update(rows.tobytes())
-    digest.update(image_stamps(index, rows))
-    return digest.hexdigest()
-
-
-def image_stamps(index: PoseIndex, rows: np.ndarray) -> bytes:
-    """Return a line with size and time of change for each image of some rows, for a cache's key."""
-    lines = []
-    for image in np.unique(index.columns.image_index[rows]).tolist():
-        try:
-            stat = index.image_file_at(image).stat()
-            lines.append(f"{stat.st_size} {stat.st_mtime_ns}\n")
-        except OSError:
-            lines.append("missing\n")
-    return "".join(lines).encode()
+    write_json(folder / "store.json", {"jpeg": patches.jpeg, "failures": failures})

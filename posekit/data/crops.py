@@ -21,7 +21,7 @@ _GREY, _UNCHANGED = np.tile(_LUMINANCE, (3, 1)), np.eye(3)
 
 
 @dataclass(frozen=True)
-class HeadData:
+class CropSource:
     """What one head's crops are made from.
 
     Attributes:
@@ -58,7 +58,7 @@ def exact_boxes(
 
 
 def draw_samples(
-    head: HeadData, rows: np.ndarray, epochs: np.ndarray, draws: KeyedDraws
+    head: CropSource, rows: np.ndarray, epochs: np.ndarray, draws: KeyedDraws
 ) -> list[Sample]:
     """Draw how the training crops of some rows look.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -50,11 +51,12 @@ class EvalBatch:
     size: np.ndarray
 
 
-class EvalLoader:
+class EvalLoader(Dataset[Any]):
     """Goes once through the exact crops of an index.
 
     The order is by image, so that each image is decoded once in a batch; `EvalBatch.rows` says
     which is which. An image that cannot be read is an error: a score without it would be wrong.
+    As a dataset, for the workers, it maps a batch's number to its arrays.
 
     Args:
         index: the annotations.
@@ -89,37 +91,17 @@ class EvalLoader:
             rows = np.asarray(index.trainable) if boxes is None else np.arange(len(boxes.box_xywh))
         image_index = index.columns.image_index if boxes is None else boxes.image_index
         order = np.argsort(image_index[rows], kind="stable")
-        ordered = np.asarray(rows)[order]
-        self._crops = _Crops(index, input_size, warp, boxes, ordered, batch_size, pixels)
+        self._index, self._input_size, self._warp, self._boxes = index, input_size, warp, boxes
+        self._rows, self._batch_size = np.asarray(rows)[order], batch_size
+        self._pixels: Pixels = pixels
         self._workers, self._context = workers, context
 
     def __len__(self) -> int:
-        return len(self._crops)
+        return math.ceil(len(self._rows) / self._batch_size)
 
     def __iter__(self) -> Iterator[EvalBatch]:
-        numbers = range(len(self._crops))
-        for arrays in stream(self._crops, numbers, self._workers, self._context):
+        for arrays in stream(self, range(len(self)), self._workers, self._context):
             yield EvalBatch(*arrays)
-
-
-class _Crops(Dataset[Any]):
-    """Batch number -> images, rows, centres and sizes."""
-
-    def __init__(
-        self,
-        index: PoseIndex,
-        input_size: tuple[int, int],
-        warp: Warp,
-        boxes: DetectedBoxes | None,
-        rows: np.ndarray,
-        batch_size: int,
-        pixels: Pixels,
-    ):
-        self._index, self._input_size, self._warp, self._pixels = index, input_size, warp, pixels
-        self._boxes, self._rows, self._batch_size = boxes, rows, batch_size
-
-    def __len__(self) -> int:
-        return (len(self._rows) + self._batch_size - 1) // self._batch_size
 
     def __getitem__(self, number: int) -> Any:
         return guarded(self._make, number)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
+import torch
 
 from posekit.data.augment import KeyedDraws
-from posekit.data.cache_folder import default_cache
-from posekit.data.crop_store import image_stamps
-from posekit.data.crops import HeadData, draw_samples, image_to_crop
-from posekit.data.make_batch import ImageFiles, cut_crop
-from posekit.data.workers import guarded, stream
+from posekit.data.crops import CropSource, Sample, draw_samples, image_to_crop
+from posekit.data.make_batch import BatchMaker, ImageFiles, cut_crop
+from posekit.data.row_store import Progress, RowChunks, RowStore
+from posekit.data.sampler import MixedSampler, Slot
+from posekit.data.workers import stream
 from posekit.errors import DatasetError, PosekitError
 from posekit.output import write_json
 
@@ -26,56 +25,37 @@ FEATURES_VERSION = 1
 _CHUNK = 16
 
 Compute = Callable[[np.ndarray], np.ndarray]
-Progress = Callable[[int, int], None]
 
 
-class FeatureStore:
-    """Gives the stored maps of the trainable rows of one index; pickles as its path.
+class FeatureStore(RowStore):
+    """The stored maps of the trainable rows of one index.
 
     Attributes:
-        folder: the cache folder that holds them.
         views: different crops of a row.
         shape: (D, gh, gw) of a map.
         dtype: of its numbers.
     """
 
     def __init__(self, folder: Path):
-        self.folder = folder
-        description = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-        depth, height, width = description["shape"]
-        self.views: int = description["views"]
+        super().__init__(folder)
+        depth, height, width = self.about["shape"]
+        self.views: int = self.about["views"]
         self.shape = (depth, height, width)
-        self.dtype = np.dtype(description["dtype"])
-        self._failures: dict[str, list[str]] = description["failures"]
-        self._slot = np.load(folder / "slot.npy")
-        rows = int(self._slot.max()) + 1
-        self._maps = np.memmap(
-            folder / "maps.bin", self.dtype, mode="r", shape=(rows, self.views, *self.shape)
-        )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return FeatureStore, (self.folder,)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of maps on disk."""
-        return self._maps.nbytes
+        self.dtype = np.dtype(self.about["dtype"])
+        size = (int(self._slot.max()) + 1, self.views, *self.shape)
+        self._maps = np.memmap(folder / "maps.bin", self.dtype, mode="r", shape=size)
 
     def read(self, row: int, view: int) -> np.ndarray:
-        """Return a map; see `posekit.data.feature_batches.FeatureSource`."""
-        if (failure := self._failures.get(str(row))) is not None:
-            file, problem, fix = failure
-            raise DatasetError(file, problem, fix=fix or None)
-        slot = int(self._slot[row]) if 0 <= row < len(self._slot) else -1
-        if slot < 0:
-            raise DatasetError(
-                self.folder, "the feature cache has no such row", record=f"row {row}"
-            )
-        return self._maps[slot, view]
+        """Return the map (D, gh, gw) of a row's crop number `view`.
+
+        Raises:
+            DatasetError: the row is not stored, or its image could not be read.
+        """
+        return self._maps[self.slot(row), view]
 
 
 def open_features(
-    head: HeadData,
+    head: CropSource,
     compute: Compute,
     shape: tuple[int, int, int],
     backbone: str,
@@ -96,7 +76,7 @@ def open_features(
 
     Args:
         head: the head's data.
-        compute: gives maps (n, D, gh, gw) for crops uint8 (n, h, w, 3).
+        compute: returns maps (n, D, gh, gw) for crops uint8 (n, h, w, 3).
         shape: (D, gh, gw).
         backbone: a text that is the same only for the same weights, settings and arithmetic.
         views: crops of each row, drawn as in the first so many epochs of a run of this seed.
@@ -109,13 +89,14 @@ def open_features(
     Raises:
         PosekitError: the disk is too full, or the cache cannot be written.
     """
-    rows = np.asarray(head.index.trainable)
-    base = Path(cache_dir).expanduser() if cache_dir is not None else default_cache()
-    key = _key(head, rows, shape, [backbone, views, seed, dtype])
-    folder = base / "features" / f"{head.index.name.replace('/', '-')}-{key[:20]}"
+    settings = [
+        *(FEATURES_VERSION, head.index.folder.name, head.input_size, head.warp, head.pixels),
+        *(head.augmentation.model_dump(mode="json"), shape, backbone, views, seed, dtype),
+    ]
+    crops = _Views(head, views, seed)
+    folder = crops.folder("features", settings, cache_dir)
     if not (folder / "store.json").is_file():
-        crops = _Views(head, rows, views, seed)
-        needed = len(rows) * views * int(np.prod(shape)) * np.dtype(dtype).itemsize
+        needed = len(crops.rows) * views * int(np.prod(shape)) * np.dtype(dtype).itemsize
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with _only_one(folder / "lock"):
@@ -141,25 +122,44 @@ class BlankFeatures:
         return np.zeros(self.shape, self.dtype)
 
 
-class _Views(Dataset[Any]):
-    """Chunk number -> all crops of its rows, which are sorted by image."""
+FeatureSource = FeatureStore | BlankFeatures
 
-    def __init__(self, head: HeadData, rows: np.ndarray, views: int, seed: int):
-        self.head, self.views, self.seed = head, views, seed
-        self.rows = rows[np.argsort(head.index.columns.image_index[rows], kind="stable")]
 
-    def __len__(self) -> int:
-        return (len(self.rows) + _CHUNK - 1) // _CHUNK
+class FeatureBatchMaker(BatchMaker):
+    """Makes the batches of a BatchMaker with as many views, with maps in place of the crops.
 
-    def __getitem__(self, chunk: int) -> Any:
-        return guarded(self._make, chunk)
+    Args:
+        heads: head -> its data.
+        sampler: what each batch holds.
+        features: head -> its maps, all with the same number of views.
+    """
 
-    def of(self, chunk: int) -> np.ndarray:
-        """Return the rows of a chunk."""
-        return self.rows[chunk * _CHUNK : (chunk + 1) * _CHUNK]
+    def __init__(
+        self,
+        heads: Mapping[str, CropSource],
+        sampler: MixedSampler,
+        features: Mapping[str, FeatureSource],
+    ):
+        super().__init__(heads, sampler, views=next(iter(features.values())).views)
+        self._features = dict(features)
 
-    def _make(self, chunk: int) -> tuple[np.ndarray, dict[str, list[str]]]:
-        """Return uint8 (rows * views, h, w, 3), and row -> the three parts of an error."""
+    def _empty(self, count: int, name: str) -> torch.Tensor:
+        source = self._features[name]
+        return torch.from_numpy(np.empty((count, *source.shape), source.dtype))
+
+    def _crop(self, name: str, slot: Slot, sample: Sample, matrix: np.ndarray) -> np.ndarray:
+        return self._features[name].read(slot.row, self._view(slot))
+
+
+class _Views(RowChunks):
+    """Chunk number -> all crops of its rows."""
+
+    def __init__(self, head: CropSource, views: int, seed: int):
+        super().__init__(head, _CHUNK)
+        self.views, self.seed = views, seed
+
+    def make(self, chunk: int) -> tuple[np.ndarray, dict[str, list[str]]]:
+        """Return uint8 (rows * views, h, w, 3), and the rows that failed."""
         rows, head = self.of(chunk), self.head
         repeated = np.repeat(rows, self.views)
         epochs = np.tile(np.arange(self.views), len(rows))
@@ -190,8 +190,6 @@ def _make(
 ) -> None:
     """Fill maps.bin chunk by chunk, noting in progress.json how many are whole."""
     rows = crops.rows
-    slot_of_row = np.full(len(crops.head.index), -1, np.int32)
-    slot_of_row[rows] = np.arange(len(rows))
     state = _read_progress(folder)
     size = (len(rows), crops.views, *shape)
     mode: Any = "r+" if state["chunks"] else "w+"
@@ -206,7 +204,7 @@ def _make(
         write_json(folder / "progress.json", state)
         if progress is not None:
             progress(first + count, len(rows))
-    np.save(folder / "slot.npy", slot_of_row)
+    crops.save_slots(folder)
     described = {"views": crops.views, "shape": list(shape), "dtype": dtype.name}
     write_json(folder / "store.json", {**described, "failures": state["failures"]})
 
@@ -241,14 +239,3 @@ def _only_one(file: Path) -> Iterator[None]:
     with file.open("w") as stream_out:
         fcntl.flock(stream_out, fcntl.LOCK_EX)
         yield
-
-
-def _key(head: HeadData, rows: np.ndarray, shape: tuple[int, ...], more: list[Any]) -> str:
-    settings = [
-        *(FEATURES_VERSION, head.index.folder.name, head.input_size, head.warp, head.pixels),
-        *(head.augmentation.model_dump(mode="json"), shape, *more),
-    ]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    digest.update(rows.tobytes())
-    digest.update(image_stamps(head.index, rows))
-    return digest.hexdigest()

@@ -6,31 +6,29 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from torch.utils.data import Dataset, Sampler
-
-from posekit.data.batch import Batch, Failure, Group, Packed, Part, unpack
+from posekit.data.batch import Batch, Failure, Group, Part, unpack
 from posekit.data.crop_store import open_store
-from posekit.data.crops import HeadData
-from posekit.data.feature_batches import FeatureBatchMaker, FeatureSource
+from posekit.data.crops import CropSource
+from posekit.data.feature_store import FeatureBatchMaker, FeatureSource
 from posekit.data.make_batch import BatchMaker, PixelSource
 from posekit.data.sampler import MixedSampler
-from posekit.data.workers import guarded, stream
-from posekit.errors import ConfigError, DatasetError, PosekitError
+from posekit.data.workers import stream
+from posekit.errors import ConfigError, DatasetError
 
-__all__ = ["Batch", "Failure", "Group", "HeadData", "MixedLoader", "Part"]
+__all__ = ["Batch", "CropSource", "Failure", "Group", "MixedLoader", "Part"]
 
 
 class MixedLoader:
-    """Gives micro-batch after micro-batch, from any one on, for ever.
+    """An endless stream of micro-batches, from any number on.
 
     What a batch holds depends on the heads' data, sampling, batch size, seed and world size only:
     not on the number of workers, nor on where it starts.
 
     Args:
         data: head -> its data.
-        sampler: says what each batch holds; its sources are these heads, in its own order.
+        sampler: what each batch holds; its sources are these heads, in its own order.
         workers: processes that make batches ahead; 0 makes them here.
         start_step: number of the micro-batch that `iter(loader)` starts with.
         cache: 'none', or 'store' to cut crops from a CropStore (built first if there is none).
@@ -49,7 +47,7 @@ class MixedLoader:
 
     def __init__(
         self,
-        data: Mapping[str, HeadData],
+        data: Mapping[str, CropSource],
         sampler: MixedSampler,
         *,
         workers: int = 0,
@@ -71,7 +69,10 @@ class MixedLoader:
         if cache == "store" and not features:
             stores = {name: open_store(head, cache_dir) for name, head in data.items()}
         self.sampler, self.start_step = sampler, start_step
-        self._steps = _Steps(dict(data), sampler, stores, views, dict(features or {}))
+        if features:
+            self._maker: BatchMaker = FeatureBatchMaker(data, sampler, features)
+        else:
+            self._maker = BatchMaker(data, sampler, stores, views)
         self._workers, self._context = workers, context
         self._pin_memory, self._max_bad_share = pin_memory, max_bad_share
 
@@ -80,7 +81,7 @@ class MixedLoader:
 
     def batch(self, step: int) -> Batch:
         """Make one micro-batch here and now, for looking at it."""
-        return unpack(self._steps.make(step))
+        return unpack(self._maker.make(step))
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Return the micro-batches from number `start` on, without end.
@@ -89,45 +90,10 @@ class MixedLoader:
             DatasetError: too many records of one dataset are broken.
         """
         record = _BadRecords(self._max_bad_share)
-        for packed in stream(self._steps, _From(start), self._workers, self._context):
+        for packed in stream(self._maker, count(start), self._workers, self._context):
             batch = unpack(packed)
             record.add(batch)
             yield batch.pin_memory() if self._pin_memory else batch
-
-
-class _Steps(Dataset[Any]):
-    """Batch number -> packed batch. Pickles without annotations; workers open them by path."""
-
-    def __init__(
-        self,
-        data: dict[str, HeadData],
-        sampler: MixedSampler,
-        sources: dict[str, PixelSource],
-        views: int | None = None,
-        features: dict[str, FeatureSource] | None = None,
-    ):
-        features = features or {}
-        self._arguments = (data, sampler, sources, views, features)
-        maker = BatchMaker(data, sampler, sources, views)
-        if features:
-            maker = FeatureBatchMaker(data, sampler, features)
-        self.make = maker.make
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Steps, self._arguments
-
-    def __getitem__(self, step: int) -> Packed | PosekitError:
-        return guarded(self.make, step)
-
-
-class _From(Sampler[int]):
-    """Counts up from a number without end."""
-
-    def __init__(self, start: int):
-        self._start = start
-
-    def __iter__(self) -> Iterator[int]:
-        return count(self._start)
 
 
 class _BadRecords:

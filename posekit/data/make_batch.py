@@ -1,4 +1,4 @@
-"""Makes one batch: asks the sampler what it holds, reads each image once, cuts out the crops."""
+"""One batch: the rows that the sampler draws, each image read once, the crops cut out."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
 from posekit.data.augment import KeyedDraws
 from posekit.data.batch import Failure, Packed
 from posekit.data.crops import (
-    HeadData,
+    CropSource,
     Sample,
     change_pixels,
     draw_samples,
@@ -21,14 +22,15 @@ from posekit.data.crops import (
 from posekit.data.images import read_image
 from posekit.data.index import PoseIndex
 from posekit.data.sampler import MixedSampler, Slot
-from posekit.errors import DatasetError
+from posekit.data.workers import guarded
+from posekit.errors import DatasetError, PosekitError
 from posekit.warp import warp_image
 
 MAX_SUBSTITUTES = 16
 
 
 class PixelSource(Protocol):
-    """Gives the pixels that crops are cut from."""
+    """Where the pixels of crops come from."""
 
     def read(self, row: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
         """Return pixels of the image of a row and where they lie in it.
@@ -60,6 +62,9 @@ class ImageFiles:
         self._key: tuple[int, int] | None = None
         self._image = np.zeros((0, 0, 3), np.uint8)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ImageFiles, (self._index, self._reduce)
+
     def read(self, row: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
         """Return the whole image; see `PixelSource`."""
         by = next((by for by in (8, 4, 2) if self._reduce and scale >= by), 1)
@@ -73,12 +78,15 @@ class ImageFiles:
         return self._image, np.array([1 / by, 1 / by, shift, shift])
 
 
-class BatchMaker:
+class BatchMaker(Dataset[Any]):
     """Makes the batches of one process, any one at any time.
+
+    As a dataset it gives the packed batch of a number, or the error of making it. Pickles without
+    annotations and pixels: workers open both by path.
 
     Args:
         heads: head -> its data.
-        sampler: says what each batch holds; its sources are these heads.
+        sampler: what each batch holds; its sources are these heads.
         sources: head -> where its pixels come from; the image files by default.
         views: number of different crops of a row; after so many epochs they come again. Without
             it every epoch has its own.
@@ -86,7 +94,7 @@ class BatchMaker:
 
     def __init__(
         self,
-        heads: Mapping[str, HeadData],
+        heads: Mapping[str, CropSource],
         sampler: MixedSampler,
         sources: Mapping[str, PixelSource] | None = None,
         views: int | None = None,
@@ -100,6 +108,9 @@ class BatchMaker:
         self._draws = {
             name: KeyedDraws(sampler.seed, head.index.name) for name, head in heads.items()
         }
+
+    def __getitem__(self, step: int) -> Packed | PosekitError:
+        return guarded(self.make, step)
 
     def make(self, step: int) -> Packed:
         """Make the process's part of micro-batch `step`.
@@ -192,7 +203,7 @@ def cut_crop(
     """Cut one training crop: uint8 (height, width, 3) RGB.
 
     Args:
-        source: gives the pixels.
+        source: the pixels.
         sample: which row, and how its pixels change.
         matrix: float64 (2, 3), from image to crop pixels.
         input_size: (height, width) of the crop.
@@ -200,9 +211,11 @@ def cut_crop(
     Raises:
         DatasetError: the image is missing or broken.
     """
+    # The determinant is the area of an image pixel in the crop; its root's inverse is the scale.
     (a, b, _), (c, d, _) = matrix.tolist()
     scale = abs(a * d - b * c) ** -0.5
     pixels, placement = source.read(sample.row, scale)
+    # The source's pixels lie at f x + s: undo that first, then go from the image to the crop.
     linear = matrix[:, :2] / placement[:2]
     moved = np.concatenate([linear, (matrix[:, 2] - linear @ placement[2:])[:, None]], axis=1)
     return change_pixels(warp_image(pixels, moved, input_size), sample.pixels)

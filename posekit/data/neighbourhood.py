@@ -9,7 +9,7 @@ import numpy as np
 
 from posekit.config.augmentation import AugmentationConfig
 from posekit.data.augment import choose_half, half_body_crop
-from posekit.data.crops import HeadData, exact_boxes
+from posekit.data.crops import CropSource, exact_boxes
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Reach:
     sharpness: float
 
     @classmethod
-    def of(cls, head: HeadData, sharpness: float) -> Reach:
+    def of(cls, head: CropSource, sharpness: float) -> Reach:
         """Return the reach of a head's augmentation."""
         config = head.augmentation
         turn = config.rotation * (2 if config.rotation_draw == "normal" else 1)
@@ -59,7 +59,9 @@ class Reach:
         return asdict(self)
 
 
-def neighbourhoods(head: HeadData, rows: np.ndarray, reach: Reach) -> tuple[np.ndarray, np.ndarray]:
+def neighbourhoods(
+    head: CropSource, rows: np.ndarray, reach: Reach
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the boxes that hold every training crop of some rows.
 
     Returns:
@@ -97,7 +99,7 @@ def _half_extent(size: np.ndarray, reach: Reach) -> np.ndarray:
     return np.where(angle >= widest, np.hypot(half, other), turned)
 
 
-def _half_bodies(head: HeadData, row: int, reach: Reach) -> list[tuple[np.ndarray, np.ndarray]]:
+def _half_bodies(head: CropSource, row: int, reach: Reach) -> list[tuple[np.ndarray, np.ndarray]]:
     schema, columns = head.index.schema, head.index.columns
     config = AugmentationConfig(half_body_labelled=reach.half_body_labelled)
     found = []

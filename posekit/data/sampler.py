@@ -115,15 +115,22 @@ class Quotas:
 
     Attributes:
         patterns: the different quotas that occur, each one number a head.
+
+    Example: shares 1/2, 3/8, 1/8 of a batch of 4 are 2, 1.5 and 0.5 long, with edges at 0, 2, 3.5
+    and 4. The points u, u + 1, u + 2, u + 3 fall on them as (2, 2, 0) for u < 0.5 and as (2, 1, 1)
+    otherwise. Of n steps round(n / 2) take the first pattern, so that the two alternate: after
+    every second step the heads have had 4, 3 and 1 samples more, exactly their shares.
     """
 
     def __init__(self, shares: Sequence[Fraction], batch_size: int):
         if batch_size < 1:
             raise ConfigError(f"batch size {batch_size}: expected at least 1")
+        # Integers of 2^-64 of a sample: sums are exact, so quotas add up to the batch for ever.
         whole = _UNIT * batch_size
         lengths = [max(1, int(share * whole)) for share in shares]
         lengths[lengths.index(max(lengths))] += whole - sum(lengths)
         edges = [sum(lengths[:i]) for i in range(len(lengths) + 1)]
+        # A head's quota changes only where u passes an edge's fractional part.
         cuts = [*sorted({edge % _UNIT for edge in edges}), _UNIT]
         floors = [[(cut - edge) // _UNIT for edge in edges] for cut in cuts[:-1]]
         self.patterns = [[a - b for a, b in pairwise(row)] for row in floors]
@@ -135,6 +142,7 @@ class Quotas:
         while last - first > 1:
             middle = self._middle(first, last)
             left = self._left(first, middle, last, steps)
+            # This step is the left half's if one step more gives that half one more.
             if self._left(first, middle, last, steps + 1) > left:
                 last, steps = middle, left
             else:
@@ -167,7 +175,7 @@ class Quotas:
 
 
 class MixedSampler:
-    """Says what each batch holds; the same for everyone who asks with the same settings.
+    """What each batch holds, as a function of the settings alone.
 
     Args:
         sources: heads with their datasets.

@@ -23,7 +23,7 @@ def stream(
     """Return dataset[i] for each i of `items` in order, made ahead by worker processes.
 
     Args:
-        dataset: makes the items; its `__getitem__` gives errors back through `guarded`.
+        dataset: makes the items; its `__getitem__` returns errors through `guarded`.
         items: the numbers; may be endless.
         workers: number of processes; 0 makes the items here when they are asked for.
         context: how workers start: 'fork', 'spawn', 'forkserver' or None for the default.
@@ -49,7 +49,7 @@ def stream(
 
 
 def guarded(make: Callable[[int], Any], item: int) -> Any:
-    """Call `make(item)`; give a PosekitError back instead of raising it.
+    """Call `make(item)`; return a PosekitError instead of raising it.
 
     DataLoader would re-raise a worker's error as a RuntimeError around a traceback.
     """

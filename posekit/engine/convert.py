@@ -9,7 +9,7 @@ from posekit.adapters.write_coco import write_coco
 from posekit.config.cards import SplitCard, load_dataset_card
 from posekit.config.recipe import load_recipe
 from posekit.engine.setup import read_heads
-from posekit.models.convert_files import convert_file
+from posekit.models.convert import convert_file
 from posekit.models.ledger import Ledger
 
 

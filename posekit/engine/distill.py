@@ -124,7 +124,7 @@ def token_run(
             match.teacher, part, own.card, own.root, spec, loss, own.exclude
         )
     _attach_keyed(teacher, teacher.backbone.channels, recipe.training.seed, trained=True)
-    teacher.resting = [teacher.backbone, teacher.heads]
+    teacher.held_in_eval = [teacher.backbone, teacher.heads]
     training = recipe.training.model_copy(
         update={
             "steps": config.token.steps,

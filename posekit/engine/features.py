@@ -12,9 +12,8 @@ import torch
 from accelerate import Accelerator
 
 from posekit.config.recipe import FeatureCache, Recipe
-from posekit.data.crops import HeadData
-from posekit.data.feature_batches import FeatureSource
-from posekit.data.feature_store import BlankFeatures, open_features
+from posekit.data.crops import CropSource
+from posekit.data.feature_store import BlankFeatures, FeatureSource, open_features
 from posekit.models import PoseModel
 from posekit.models.processes import first_goes_ahead
 from posekit.training.events import Listener, Silent
@@ -26,7 +25,7 @@ _DTYPES = {"fp16": "float16", "fp32": "float32"}
 def cached_features(
     recipe: Recipe,
     model: PoseModel,
-    data: Mapping[str, HeadData],
+    data: Mapping[str, CropSource],
     accelerator: Accelerator,
     listener: Listener,
 ) -> dict[str, FeatureSource]:
@@ -67,7 +66,7 @@ def cached_features(
 def blank_features(
     recipe: Recipe,
     model: PoseModel,
-    data: Mapping[str, HeadData],
+    data: Mapping[str, CropSource],
     accelerator: Accelerator,
     listener: Listener,
 ) -> dict[str, FeatureSource]:
@@ -83,7 +82,7 @@ def _config(recipe: Recipe) -> FeatureCache:
     return recipe.data.features or FeatureCache()
 
 
-def _shape(model: PoseModel, head: HeadData) -> tuple[int, int, int]:
+def _shape(model: PoseModel, head: CropSource) -> tuple[int, int, int]:
     return (model.backbone.channels, *model.backbone.map_size(head.input_size))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from posekit.inference.files import FilesDone, predict_files
 from posekit.inference.predictor import Predictor, load
-from posekit.inference.video import Look
+from posekit.inference.video import VideoOptions
 
 
 def predict(
@@ -51,8 +51,8 @@ def predict(
     """
     if not isinstance(model, Predictor):
         model = load(model, device=device, batch_size=batch_size, flip_test=flip_test)
-    look = Look(overlay, threshold, track, smooth)
+    options = VideoOptions(overlay, threshold, track, smooth)
     return predict_files(
-        model, inputs, out, head=head, boxes=boxes, detector=detector, look=look,
+        model, inputs, out, head=head, boxes=boxes, detector=detector, options=options,
         progress=progress, resume=resume, frames=frames,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 from posekit.codecs.registry import build_codec
 from posekit.config.recipe import Recipe, load_recipe
 from posekit.data.crop_store import open_store
-from posekit.data.crops import HeadData
+from posekit.data.crops import CropSource
 from posekit.engine.setup import ResolvedHead, read_heads
 
 Say = Callable[[str, int, int], None]
@@ -74,7 +74,9 @@ def _prepare_head(recipe: Recipe, head: ResolvedHead, say: Say | None) -> Prepar
         return done
     begun = time.perf_counter()
     codec = build_codec(head.spec.codec, head.spec.input_size, f"head '{head.name}', codec")
-    data = HeadData(training, head.spec.input_size, codec.warp, recipe.head_augmentation(head.name))
+    data = CropSource(
+        training, head.spec.input_size, codec.warp, recipe.head_augmentation(head.name)
+    )
 
     def progress(number: int, of: int) -> None:
         if say is not None:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from posekit.config.recipe import Recipe, load_recipe
 from posekit.data.batch import Batch
-from posekit.data.feature_batches import FeatureSource
+from posekit.data.feature_store import FeatureSource
 from posekit.data.index import PoseIndex
-from posekit.data.loader import HeadData, MixedLoader
+from posekit.data.loader import CropSource, MixedLoader
 from posekit.engine.distill import distillation_terms, prepare_teacher
 from posekit.engine.features import blank_features, cached_features
 from posekit.engine.run_parts import mixed_loader
@@ -169,7 +169,7 @@ def join_parts(
     """Join a model that is built already with the batches of its heads; see `prepare_run`."""
     teacher = prepare_teacher(recipe, model, accelerator.device)
     data = {
-        name: HeadData(
+        name: CropSource(
             index=indices[name],
             input_size=head.spec.input_size,
             warp=model.head(name).codec.warp,

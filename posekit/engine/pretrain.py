@@ -10,7 +10,7 @@ import torch
 
 from posekit.config.recipe import Recipe, load_recipe
 from posekit.config.transfer import PretrainingConfig
-from posekit.data.crops import HeadData
+from posekit.data.crops import CropSource
 from posekit.engine.run_parts import mixed_loader, run_folder_of, run_on, start_folder
 from posekit.engine.setup import read_heads
 from posekit.models.masked_autoencoder import MaskedAutoencoder, build_masked_autoencoder
@@ -80,7 +80,7 @@ def pretrain(
         settings = recipe.pretraining or PretrainingConfig()
         model = build_masked_autoencoder(recipe.backbone, sizes, settings)
     data = {
-        name: HeadData(
+        name: CropSource(
             index,
             recipe.heads[name].input_size,
             "udp",

@@ -85,10 +85,10 @@ def profile(
         row = watch.step([batch.to(device) for batch in made], begun + data_s)
         if number >= warmups:
             rows.append({"data": data_s, **row})
-            used.append(trainer.work.of(made) if trainer.work is not None else 0.0)
+            used.append(trainer.step_cost.of(made) if trainer.step_cost is not None else 0.0)
     parts = {name: statistics.median(row[name] for row in rows) for name in PARTS}
     step_s = statistics.median(sum(row.values()) for row in rows)
-    speed = trainer.work.speed if trainer.work is not None else None
+    speed = trainer.step_cost.speed if trainer.step_cost is not None else None
     share = None if speed is None else statistics.median(used) / step_s / speed
     limit = limit_of(parts, share)
     return Profile(

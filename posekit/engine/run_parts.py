@@ -9,8 +9,8 @@ from typing import Any
 from accelerate import Accelerator
 
 from posekit.config.recipe import Recipe
-from posekit.data.crops import HeadData
-from posekit.data.feature_batches import FeatureSource
+from posekit.data.crops import CropSource
+from posekit.data.feature_store import FeatureSource
 from posekit.data.loader import MixedLoader
 from posekit.data.sampler import MixedSampler, Source
 from posekit.models.processes import from_first
@@ -26,7 +26,7 @@ def run_folder_of(recipe: Recipe) -> Path:
 
 def mixed_loader(
     recipe: Recipe,
-    data: Mapping[str, HeadData],
+    data: Mapping[str, CropSource],
     accelerator: Accelerator,
     features: Mapping[str, FeatureSource] | None = None,
 ) -> MixedLoader:

@@ -105,7 +105,10 @@ def _official(
     annotated = np.unique(np.asarray(truth.image_id)[np.unique(truth.image_index)])
     found = found.take(np.flatnonzero(np.isin(found.image_id, annotated)))
     of_people = np.asarray(truth.image_id)[np.asarray(truth.image_index)[people]]
-    chosen = _subset(truth, people, protocol)
+    # The people that count; what is found on the others is neither right nor wrong.
+    chosen = np.ones(len(people), bool)
+    if protocol.subset:
+        chosen = pts.in_subset(truth, people, protocol.subset)
     is_hit = np.zeros(found.scores.shape, bool)
     counts = np.ones(len(found), bool)
     for rows, mine in _images(found.image_id, of_people):
@@ -122,14 +125,6 @@ def _official(
         len(annotated),
         int(chosen.sum()),
     )
-
-
-def _subset(truth: InstanceColumns, people: np.ndarray, protocol: JointApProtocol) -> np.ndarray:
-    """bool (n,): the people that count; what is found on the others is neither right nor wrong."""
-    if not protocol.subset:
-        return np.ones(len(people), bool)
-    values = pts.extra_of(truth, people, protocol.subset)
-    return np.isfinite(values) & (values != 0)
 
 
 def _suppressed(
@@ -191,7 +186,7 @@ def _assign(
 
 
 def _average_precision(is_hit: np.ndarray, expected: int) -> tuple[float, float, float]:
-    """Area under the falling envelope, precision and recall of all; NaN if none is labelled."""
+    """Return area under the falling envelope, precision and recall; NaN if none is labelled."""
     if not expected:
         return float("nan"), float("nan"), float("nan")
     if not len(is_hit):

@@ -7,7 +7,6 @@ import numpy as np
 from posekit.data.columns import InstanceColumns
 from posekit.evaluation import points as pts
 from posekit.evaluation.base import Scores, protocol_dict
-from posekit.evaluation.points import Points
 from posekit.evaluation.protocol import NmeProtocol
 from posekit.poses.predictions import Predictions
 from posekit.schema import KeypointSchema
@@ -22,7 +21,7 @@ def evaluate_nme(
     from 0 to t, divided by t.
     """
     points = pts.join(truth, predictions, schema, protocol)
-    error = _errors(points, protocol)
+    error = pts.normalised(points, pts.lengths(points, protocol.normaliser))
     whole = _numbers(error, protocol)
     metrics = dict(whole)
     for suffix, name in protocol.subsets.items():
@@ -42,24 +41,16 @@ def evaluate_nme(
 
 
 def area_under_curve(values: np.ndarray, threshold: float) -> float:
-    """Exact area under the cumulative distribution of `values` up to `threshold`, in 0..1."""
+    """Return the exact area under the distribution function of `values` up to `threshold`."""
     return float(np.maximum(0.0, threshold - values).mean() / threshold)
 
 
-def _errors(points: Points, protocol: NmeProtocol) -> np.ndarray:
-    return pts.normalised(points, pts.lengths(points, protocol.normaliser))
-
-
 def _numbers(error: np.ndarray, protocol: NmeProtocol) -> dict[str, float]:
-    of_instances = _of_instances(error)
+    labelled = ~np.isnan(error)
+    of_instances = np.where(labelled, error, 0.0).sum(axis=1) / labelled.sum(axis=1)
     metrics = {"NME": pts.mean(error)}
     for threshold in protocol.failure_thresholds:
         metrics[f"FR@{threshold:.2f}"] = float((of_instances > threshold).mean())
     label = f"AUC@{protocol.auc_threshold:.2f}"
     metrics[label] = area_under_curve(of_instances, protocol.auc_threshold)
     return metrics
-
-
-def _of_instances(error: np.ndarray) -> np.ndarray:
-    labelled = ~np.isnan(error)
-    return np.where(labelled, error, 0.0).sum(axis=1) / labelled.sum(axis=1)

@@ -129,6 +129,7 @@ def match(
     groups = int(max(truth.image.max(initial=-1), found.image.max(initial=-1))) + 1
     group_truth = truth.category.astype(np.int64) * groups + truth.image
     group_found = found.category.astype(np.int64) * groups + found.image
+    # Stable: among equal scores of a group the detections' order decides, as in the reference.
     rows = np.lexsort((-found.score, group_found))
     rows = rows[_rank(group_found[rows]) < max_detections]
     group_found = group_found[rows]
@@ -140,6 +141,8 @@ def match(
     partner = np.full(shape[1:], -1, np.int64)
     matches = Matches(rows, np.zeros(shape, bool), np.zeros(shape, bool), partner, truth_is_ignored)
 
+    # All pairs of a detection and an instance of its group, detection by detection: `first` is
+    # where the group's instances begin in `by_group`, `position` counts within each run.
     by_group = np.argsort(group_truth, kind="stable")
     sorted_groups = group_truth[by_group]
     first = np.searchsorted(sorted_groups, group_found, "left")
@@ -255,6 +258,7 @@ class _Table:
 
 def _tables(pairs: _Pairs) -> Iterator[_Table]:
     """Lay the pairs of matchable detections out as tables, one for each number of instances."""
+    # A detection below the lowest threshold everywhere can match nothing, so it takes no round.
     best, count = np.zeros(len(pairs.count)), pairs.count
     np.maximum.at(best, pairs.detection, pairs.oks)
     chosen = np.flatnonzero(best >= THRESHOLDS[0])
@@ -266,6 +270,7 @@ def _tables(pairs: _Pairs) -> Iterator[_Table]:
         mine = np.flatnonzero(count[chosen] == size)
         owners = np.unique(owner[mine])
         owners = owners[np.argsort(-rounds[owners], kind="stable")]
+        # Groups with most rounds come first; `local` is a group's row in this table.
         local = np.full(len(rounds), -1)
         local[owners] = np.arange(len(owners))
         n, most = len(owners), int(rounds[owners[0]])

@@ -87,42 +87,33 @@ def _as_coco(
         "images": [{"id": i} for i in range(images)],
         "categories": [{"id": c, "name": str(c)} for c in range(num_categories)],
     }
-    points = _triples(truth.keypoints, truth.labelled)
-    annotations = [
-        {
-            "id": i + 1,
-            "image_id": int(truth.image[i]),
-            "category_id": int(truth.category[i]),
-            "keypoints": points[i].tolist(),
-            "num_keypoints": 0 if truth.is_ignored[i] and not truth.is_crowd[i] else 1,
-            "bbox": truth.box_xywh[i].tolist(),
-            "area": float(truth.area[i]),
-            "iscrowd": int(truth.is_crowd[i]),
-        }
-        for i in range(len(truth.image))
-    ]
-    points = _triples(found.keypoints, np.ones(found.keypoints.shape[:2]))
-    detections = [
-        {
-            "id": i + 1,
-            "image_id": int(found.image[i]),
-            "category_id": int(found.category[i]),
-            "keypoints": points[i].tolist(),
-            "score": float(found.score[i]),
-            "area": float(found.area[i]),
-            "iscrowd": 0,
-        }
-        for i in range(len(found.image))
-    ]
+    annotations = _records(truth, truth.labelled)
+    detections = _records(found, np.ones(found.keypoints.shape[:2]))
+    for i, record in enumerate(annotations):
+        ignored = truth.is_ignored[i] and not truth.is_crowd[i]
+        record |= {"num_keypoints": 0 if ignored else 1, "bbox": truth.box_xywh[i].tolist()}
+        record["iscrowd"] = int(truth.is_crowd[i])
+    for record, score in zip(detections, found.score.tolist(), strict=True):
+        record |= {"score": score, "iscrowd": 0}
     return (
         _indexed(coco, {**frame, "annotations": annotations}),
         _indexed(coco, {**frame, "annotations": detections}),
     )
 
 
-def _triples(points: np.ndarray, third: np.ndarray) -> np.ndarray:
-    triples = np.concatenate([points, third[..., None].astype(np.float64)], axis=2)
-    return triples.reshape(len(points), 3 * points.shape[1])
+def _records(rows: OksTruth | OksDetections, third: np.ndarray) -> list[dict[str, Any]]:
+    """Return what annotations and detections share; `third` (N, K) goes beside x and y."""
+    points = np.concatenate([rows.keypoints, third[..., None]], axis=2)
+    return [
+        {
+            "id": i + 1,
+            "image_id": int(rows.image[i]),
+            "category_id": int(rows.category[i]),
+            "keypoints": points[i].ravel().tolist(),
+            "area": float(rows.area[i]),
+        }
+        for i in range(len(third))
+    ]
 
 
 def _indexed(coco: Any, dataset: dict[str, Any]) -> Any:

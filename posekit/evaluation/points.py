@@ -79,18 +79,18 @@ def join(
 
 
 def of_subset(points: Points, name: str) -> np.ndarray:
-    """bool (n,): the instances whose extra `name` is neither 0 nor missing."""
-    values = extra(points, name)
+    """Return bool (n,), the instances whose extra `name` is neither 0 nor missing."""
+    return in_subset(points.truth, points.rows, name)
+
+
+def in_subset(truth: InstanceColumns, rows: np.ndarray, name: str) -> np.ndarray:
+    """Return bool (n,), the rows whose extra `name` is neither 0 nor missing."""
+    values = extra_of(truth, rows, name)
     return np.isfinite(values) & (values != 0)
 
 
-def extra(points: Points, name: str) -> np.ndarray:
-    """float64 (n,): a further number of each instance; ConfigError lists those that there are."""
-    return extra_of(points.truth, points.rows, name)
-
-
 def extra_of(truth: InstanceColumns, rows: np.ndarray, name: str) -> np.ndarray:
-    """float64 (n,): a further number of some rows; ConfigError lists those that there are."""
+    """Return float64 (n,), an extra of some rows; ConfigError lists the extras that there are."""
     extras = truth.extras
     if name not in extras:
         raise ConfigError(
@@ -130,7 +130,7 @@ def _named_lengths(points: Points, name: str) -> np.ndarray:
         "box_diagonal": lambda: np.linalg.norm(box[:, 2:], axis=1),
         "box_geometric_mean": lambda: np.sqrt(box[:, 2:].prod(axis=1)),
     }
-    return named[name]() if name in named else extra(points, name)
+    return named[name]() if name in named else extra_of(points.truth, points.rows, name)
 
 
 def normalised(points: Points, length: np.ndarray, *, needed: bool = True) -> np.ndarray:
@@ -166,13 +166,13 @@ def within(error: np.ndarray, threshold: float, *, inclusive: bool = False) -> n
 
 
 def shares(hit: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """float64 (K,): share of hits among the counted of each keypoint, NaN where none counts."""
+    """Return float64 (K,), each keypoint's share of hits; NaN where none counts."""
     count = counted.sum(axis=0)
     return np.where(count > 0, (hit & counted).sum(axis=0) / np.maximum(count, 1), np.nan)
 
 
 def mean(values: np.ndarray) -> float:
-    """Mean of the values that are not NaN; NaN without any."""
+    """Return the mean of the values that are not NaN; NaN without any."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else float("nan")
 
@@ -194,7 +194,7 @@ def keypoint_table(schema: KeypointSchema, **values: np.ndarray) -> dict[str, di
 
 
 def count(points: Points) -> dict[str, int]:
-    """How many instances, images and points took part."""
+    """Count the images, instances and points that took part."""
     return {
         "images": len(np.unique(np.asarray(points.truth.image_index)[points.rows])),
         "instances": len(points.rows),

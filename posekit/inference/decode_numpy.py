@@ -38,11 +38,9 @@ def decode_maps(
     batch, channels = maps.shape[:2]
     k = channels // per_keypoint
     grouped = maps.astype(np.float32).reshape(batch * k, per_keypoint, *maps.shape[2:])
-    if kind == "regression":
-        found = [_numbers(group[0, 0], codec, input_size) for group in grouped]
-        stride = np.ones(2)
-    elif kind == "simcc":
-        found = [_simcc(group[0, 0], codec, input_size) for group in grouped]
+    if kind in ("regression", "simcc"):
+        read = _numbers if kind == "regression" else _simcc
+        found = [read(group[0, 0], codec, input_size) for group in grouped]
         stride = np.ones(2)
     else:
         decode_one = {"udp_combined": _combined, "integral": _integral}.get(kind, _gaussian)
@@ -64,9 +62,7 @@ def _gaussian(group: np.ndarray, codec: Mapping[str, Any]) -> tuple[np.ndarray, 
         return np.full(2, -1.0), float(np.nan_to_num(peak))
     score = peak
     if codec["activation"] == "softmax":
-        reach = int(3 * codec["sigma"])
-        near = heat[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1]
-        score = float(np.clip(near.sum() / _gaussian_sum(codec["sigma"]) ** 2, 0, 1))
+        score = _mass_near(heat, x, y, codec["sigma"])
     newer = codec["follows"] == "1.x"
     if codec["refine"] == "soft_argmax":
         return _mean_position(smooth), score
@@ -98,10 +94,8 @@ def _integral(group: np.ndarray, codec: Mapping[str, Any]) -> tuple[np.ndarray, 
     if not peak > 0:
         return np.full(2, -1.0), float(np.nan_to_num(peak))
     point = _mean_position(heat)
-    reach = int(3 * codec["sigma"])
     x, y = (int(place) for place in np.rint(point))
-    near = heat[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1]
-    return point, float(np.clip(near.sum() / _gaussian_sum(codec["sigma"]) ** 2, 0, 1))
+    return point, _mass_near(heat, x, y, codec["sigma"])
 
 
 def _numbers(
@@ -190,6 +184,13 @@ def _newton_step(slope: np.ndarray, xx: float, xy: float, yy: float) -> np.ndarr
         step = np.array([xy * slope[1] - yy * slope[0], xy * slope[0] - xx * slope[1]])
         step = step / (xx * yy - xy * xy)
     return np.where(np.isfinite(step), step, 0.0)
+
+
+def _mass_near(heat: np.ndarray, x: int, y: int, sigma: float) -> float:
+    """Return the mass within 3 sigma of a place, in units of a Gaussian's, cut to 0..1."""
+    reach = int(3 * sigma)
+    near = heat[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1]
+    return float(np.clip(near.sum() / _gaussian_sum(sigma) ** 2, 0, 1))
 
 
 def _mean_position(heat: np.ndarray) -> np.ndarray:

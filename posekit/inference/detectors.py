@@ -13,6 +13,7 @@ import numpy as np
 from posekit.config.base import read_yaml, validate
 from posekit.errors import ConfigError, PredictionError, nearest
 from posekit.inference.detector_card import DetectorCard, InputCard, PartCard
+from posekit.inference.runtime_files import open_onnx
 from posekit.poses.similarity import box_iou
 
 TORCHVISION = "torchvision:"
@@ -38,7 +39,8 @@ def open_detector(name: str | Path, device: str = "cpu") -> Detector:
 
     Raises:
         ConfigError: the card is wrong, or no such detector.
-        PredictionError: a missing extra or file, or weights that are not available.
+        CheckpointError: an ONNX file that is damaged, or ONNX Runtime is missing.
+        PredictionError: a missing extra, or weights that are not available.
     """
     if str(name).startswith(TORCHVISION):
         model, _, classes = str(name).removeprefix(TORCHVISION).partition(":")
@@ -66,20 +68,7 @@ class OnnxDetector:
         file = path.parent / self.card.file
         if not file.is_file():
             raise ConfigError(f"{path}: key 'file': there is no file {file}")
-        try:
-            import onnxruntime  # noqa: PLC0415 - an extra
-        except ImportError:
-            raise PredictionError(
-                "an ONNX detector needs the package 'onnxruntime', which is not installed; install "
-                "the extra with: pip install 'posekit[export]'"
-            ) from None
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(file), providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime has no common class of errors
-            reason = str(error).splitlines()[0]
-            raise ConfigError(f"{file}: not a whole ONNX model ({reason})") from None
+        self._session = open_onnx(file)
         names = [output.name for output in self._session.get_outputs()]
         for part in self._parts():
             if part.name not in names:

@@ -1,4 +1,4 @@
-"""Export for other runtimes, with a gate: a file whose outputs differ is not written."""
+"""Export for other runtimes; a file whose outputs differ from the model's is not written."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from posekit.inference.export_graph import (
 )
 from posekit.inference.files import find_images
 from posekit.inference.parity import Parity, ParityError, Sample, measure_parity, sample_patterns
-from posekit.inference.predictor import ALL, Predictor, check_boxes, load
+from posekit.inference.predictor import ALL, Predictor, load
 from posekit.poses.boxes import BoxFile
+from posekit.warp import check_boxes
 
 LIMIT_PX: dict[Precision, float] = {"fp32": 0.1, "fp16": 0.5, "bf16": 2.0, "int8": 4.0}
-"""Largest drift allowed unless the caller says otherwise, in pixels of the samples."""
+"""Largest drift allowed unless the caller sets another, in pixels of the samples."""
 SCORE_LIMIT: dict[Precision, float] = {"fp32": 0.01, "fp16": 0.02, "bf16": 0.05, "int8": 0.1}
 
 
@@ -47,7 +48,7 @@ class ExportDone:
         return {**vars(self), "file": str(self.file), "parity": vars(self.parity)}
 
     def text(self) -> str:
-        """One line for people."""
+        """Return one line for people."""
         return (
             f"{self.file} ({self.format}, {self.precision}, {self.size_mib:.1f} MiB), heads "
             f"{', '.join(self.heads)}: {self.parity.text()}"
@@ -138,7 +139,7 @@ def read_samples(
         if len(samples) == limit:
             break
         image = load_image(path)
-        rows = check_boxes(None if box_file is None else box_file.of(path), image)
+        rows = check_boxes(box_file.of(path) if box_file else None, image.size, image.name)
         if len(rows):
             samples.append((image.pixels, rows))
     if not samples:

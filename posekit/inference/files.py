@@ -17,8 +17,8 @@ from posekit.inference.predictor import ALL, PendingImage, Predictor, load
 from posekit.inference.video import (
     VIDEO_SUFFIXES,
     Camera,
-    Look,
     Progress,
+    VideoOptions,
     camera_number,
     find_boxes,
     predict_video,
@@ -42,7 +42,7 @@ class FilesDone:
         poses: instances found in images.
         already: inputs that an earlier run had done.
         written: the files written, in order.
-        failed: input -> the sentence that says why it was skipped.
+        failed: input -> a sentence why it was skipped.
         warnings: sentences about results that may not be whole.
     """
 
@@ -67,7 +67,7 @@ def predict_files(
     head: str | None = None,
     boxes: str | Path | None = None,
     detector: str | Path | Detector | None = None,
-    look: Look | None = None,
+    options: VideoOptions | None = None,
     progress: Progress | None = None,
     resume: bool = False,
     frames: int | None = None,
@@ -87,7 +87,7 @@ def predict_files(
         head: name of a head; None if there is one only; "all" for every head and their fusion.
         boxes: file with boxes, see BoxFile.
         detector: finds the boxes instead, see `open_detector`; without both, whole images.
-        look: drawing, tracking and smoothing.
+        options: drawing, tracking and smoothing.
         progress: called with a name, how many are done and how many there are (None: unknown);
             images count together as "images", each video counts its frames.
         resume: leave out what an earlier run into this folder has done; a video that it stopped in
@@ -105,7 +105,7 @@ def predict_files(
     cameras = [n for n in (camera_number(str(entry)) for entry in inputs) if n is not None]
     found = find_inputs([entry for entry in inputs if camera_number(str(entry)) is None])
     source = _box_source(boxes, detector, str(predictor.device))
-    job = _Job(predictor, head, source, look or Look(), progress, resume, frames)
+    job = _Job(predictor, head, source, options or VideoOptions(), progress, resume, frames)
     _remember(Path(out), job, boxes, detector)
     names = _targets(found, Path(out))
     images = [path for path, _ in found if path.suffix.lower() not in VIDEO_SUFFIXES]
@@ -129,7 +129,7 @@ class _Job:
     predictor: Predictor
     head: str | None
     boxes: BoxFile | Detector | None
-    look: Look
+    options: VideoOptions
     progress: Progress | None
     resume: bool
     frames: int | None
@@ -143,7 +143,7 @@ def _predict_images(job: _Job, images: Sequence[Path], names: dict[Path, Path]) 
         done.already += len(images) - len(waiting)
     for image, heads in job.predictor.stream(_read(waiting, job), job.head):
         poses = fuse(heads) if job.head == ALL else next(iter(heads.values()))
-        done.written += _write_image(names[Path(image.name)], image, poses, heads, job.look)
+        done.written += _write_image(names[Path(image.name)], image, poses, heads, job.options)
         done.images += 1
         done.poses += len(poses)
         if job.progress is not None:
@@ -157,7 +157,7 @@ def _predict_video(job: _Job, source: Path | Camera, target: Path) -> None:
         return
     try:
         video = predict_video(
-            job.predictor, source, target, head=job.head, boxes=job.boxes, look=job.look,
+            job.predictor, source, target, head=job.head, boxes=job.boxes, options=job.options,
             progress=job.progress, resume=job.resume, frames=job.frames,
         )  # fmt: skip
     except PredictionError as error:
@@ -187,7 +187,7 @@ def _remember(
         "boxes": None if boxes is None else str(boxes),
         "detector": None if name is None else str(name),
         "flip_test": job.predictor.flip_test,
-        **vars(job.look),
+        **vars(job.options),
     }
     file = out / "predict.settings.json"
     if job.resume and file.is_file():
@@ -274,7 +274,7 @@ def _json_file(target: Path) -> Path:
 
 
 def _write_image(
-    target: Path, image: LoadedImage, poses: Poses, heads: dict[str, Poses], look: Look
+    target: Path, image: LoadedImage, poses: Poses, heads: dict[str, Poses], options: VideoOptions
 ) -> list[Path]:
     data: dict[str, Any] = poses.to_coco()
     if len(heads) > 1:
@@ -282,7 +282,7 @@ def _write_image(
         data = {"fused": data, "heads": each}
     text = json.dumps(data, separators=(",", ":"))
     written = []
-    if look.overlay:
-        picture = draw(image.pixels, poses, look.threshold)
+    if options.overlay:
+        picture = draw(image.pixels, poses, options.threshold)
         written.append(write_picture(target.with_name(f"{target.name}.jpg"), picture, quality=92))
-    return [write_text(_json_file(target), text), *written]  # last, so that it tells all is done
+    return [write_text(_json_file(target), text), *written]  # last: it marks the image as done

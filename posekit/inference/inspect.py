@@ -16,9 +16,9 @@ from posekit.data.any_image import load_image
 from posekit.drawing import contact_sheet, draw_poses, overlay_heatmap
 from posekit.drawing.picture_files import write_picture
 from posekit.errors import PredictionError
-from posekit.inference.predictor import Predictor, check_boxes
+from posekit.inference.predictor import Predictor
 from posekit.models.predict import predict_crops
-from posekit.warp import box_matrices, cut_crops
+from posekit.warp import check_boxes, cut_boxes
 
 _TILE = 220
 
@@ -66,12 +66,17 @@ def inspect(
     """
     (name,) = predictor.choose(head)[:1]
     loaded = load_image(image, "image", predictor.max_pixels)
-    boxes = check_boxes(box, loaded)
+    boxes = check_boxes(box, loaded.size, loaded.name)
     part, rule = predictor.model.head(name), predictor.boxes[name]
-    to_crop, _ = box_matrices(
-        boxes[:1], part.input_size, rule.padding, rule.keep_aspect, part.codec.warp
+    crops, _ = cut_boxes(
+        [loaded.pixels],
+        boxes[:1],
+        part.input_size,
+        rule.padding,
+        rule.keep_aspect,
+        part.codec.warp,
+        part.spec.pixels,
     )
-    crops = cut_crops([loaded.pixels], to_crop, part.input_size, part.spec.pixels)
     with torch.inference_mode():
         with _Watch(_attention_of(predictor, block)) as watch:
             found = predict_crops(predictor.model, crops, [name])[name]

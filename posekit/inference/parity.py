@@ -51,7 +51,7 @@ class Parity:
     p95_px: float = 0.0
 
     def text(self) -> str:
-        """One line for people."""
+        """Return one line for people."""
         left_out = f", {self.unstable} without a clear peak left out" if self.unstable else ""
         where = f" ('{self.keypoint}' of head '{self.head}')" if self.keypoint else ""
         return (
@@ -176,7 +176,7 @@ def sample_patterns(count: int = 4) -> list[Sample]:
 
 
 def _distances(first: Sequence[Poses], second: Sequence[Poses]) -> np.ndarray:
-    """float64 (N, K): how far apart the same keypoints are; infinite where one is not a number."""
+    """Return float64 (N, K), how far apart the same keypoints are; infinite where one is NaN."""
     a = np.concatenate([poses.keypoints for poses in first])
     b = np.concatenate([poses.keypoints for poses in second])
     return np.nan_to_num(np.linalg.norm(a - b, axis=2), nan=np.inf)

@@ -19,7 +19,7 @@ from posekit.models.predict import predict_crops
 from posekit.poses.fusion import fuse, union_schema
 from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
-from posekit.warp import box_matrices, cut_crops
+from posekit.warp import check_boxes, cut_boxes
 
 ALL = "all"
 _MOST_WAITING_BYTES = 1 << 28
@@ -122,7 +122,7 @@ class Predictor:
         given = [boxes] if one else _one_per_image(boxes, len(sequence))
         loaded = load_images(sequence, self.max_pixels)
         pending = (
-            PendingImage(image, check_boxes(b, image))
+            PendingImage(image, check_boxes(b, image.size, image.name))
             for image, b in zip(loaded, given, strict=True)
         )
         collected = HeadPoses(self._collect(pending, heads))
@@ -140,7 +140,7 @@ class Predictor:
         Crops of several images share a batch; an image waits only until its batch is full.
 
         Args:
-            pending: images with their boxes (N, 4), as from `check_boxes`.
+            pending: images with their boxes (N, 4), as from `posekit.warp.check_boxes`.
             head: as in `predict`.
             images_at_once: predict after this many images even if the batch is not full, for
                 images that arrive one by one (a camera).
@@ -186,12 +186,33 @@ class Predictor:
         for _, poses in self.stream(pending, chosen):
             for name in heads:
                 parts[name].append(poses[name])
+        if any(parts.values()):
+            return {name: join(parts[name]) for name in heads}
         return {
-            name: join(parts[name]) or self._empty(name) for name in heads
-        }  # no image: no poses
+            name: self._poses(name, (), *nothing, np.zeros((0, 4)), None)
+            for name, nothing in self._predict_boxes([], heads).items()
+        }
 
-    def _empty(self, head: str) -> Poses:
-        return _poses(head, self.model, np.zeros((0, 4)), (), ())
+    def _poses(
+        self,
+        head: str,
+        images: Sequence[LoadedImage],
+        points: np.ndarray,
+        scores: np.ndarray,
+        box_xywh: np.ndarray,
+        box_scores: np.ndarray | None,
+    ) -> Poses:
+        return Poses(
+            head=head,
+            schema=self.model.head(head).schema,
+            keypoints=points,
+            scores=scores,
+            box_xywh=box_xywh,
+            box_scores=np.ones(len(box_xywh)) if box_scores is None else box_scores,
+            image_index=np.zeros(len(box_xywh), dtype=np.int64),
+            image_names=tuple(image.name for image in images),
+            image_sizes=tuple(image.size for image in images),
+        )
 
     def _finish(
         self, waiting: list[PendingImage], heads: tuple[str, ...]
@@ -201,16 +222,9 @@ class Predictor:
         for item in waiting:
             stop = start + len(item.box_xywh)
             result = {}
-            for name in heads:
-                points, scores = found[name]
-                blank = _poses(
-                    name, self.model, item.box_xywh, (item.image.name,), (item.image.size,)
-                )
-                blank.keypoints[:] = points[start:stop]
-                blank.scores[:] = scores[start:stop]
-                if item.box_scores is not None:
-                    blank.box_scores[:] = item.box_scores
-                result[name] = blank
+            for name, (points, scores) in found.items():
+                own = points[start:stop], scores[start:stop], item.box_xywh, item.box_scores
+                result[name] = self._poses(name, [item.image], *own)
             yield item.image, result
             start = stop
 
@@ -220,17 +234,14 @@ class Predictor:
         """Return each head's points in the images and scores for all boxes of the images."""
         source = [(item.image.pixels, box) for item in waiting for box in item.box_xywh]
         predicted = {}
+        for name in heads:
+            shape = (len(source), len(self.model.head(name).schema))
+            predicted[name] = np.zeros((*shape, 2)), np.zeros(shape, dtype=np.float32)
         for group in self.by_geometry(heads):
-            chunks: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in group}
             for start in range(0, len(source), self.batch_size):
-                part = source[start : start + self.batch_size]
-                for name, chunk in self._forward(part, group).items():
-                    chunks[name].append(chunk)
-            for name in group:
-                k = len(self.model.head(name).schema)
-                points = [p for p, _ in chunks[name]] or [np.zeros((0, k, 2))]
-                scores = [s for _, s in chunks[name]] or [np.zeros((0, k))]
-                predicted[name] = np.concatenate(points), np.concatenate(scores)
+                rows = slice(start, start + self.batch_size)
+                for name, (points, scores) in self._forward(source[rows], group).items():
+                    predicted[name][0][rows], predicted[name][1][rows] = points, scores
         return predicted
 
     def by_geometry(self, heads: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -248,15 +259,15 @@ class Predictor:
         self, source: Sequence[tuple[np.ndarray, np.ndarray]], heads: tuple[str, ...]
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         first, rule = self.model.head(heads[0]), self.boxes[heads[0]]
-        to_crop, back = box_matrices(
+        crops, back = cut_boxes(
+            [pixels for pixels, _ in source],
             np.array([box for _, box in source]),
             first.input_size,
             rule.padding,
             rule.keep_aspect,
             first.codec.warp,
+            first.spec.pixels,
         )
-        images = [image for image, _ in source]
-        crops = cut_crops(images, to_crop, first.input_size, first.spec.pixels)
         found = predict_crops(
             self.model, crops, heads, codecs=self.codecs, flip_test=self.flip_test
         )
@@ -306,43 +317,8 @@ def model_file(path: str | Path) -> Path:
     )
 
 
-def check_boxes(boxes: Any, image: LoadedImage) -> np.ndarray:
-    """Return an image's boxes as float64 (N, 4) x, y, width, height; None is the whole image.
-
-    Raises:
-        PredictionError: another shape, a box without extent, not finite, or outside the image.
-    """
-    height, width = image.size
-    if boxes is None:
-        return np.array([[0.0, 0.0, width, height]])
-    try:
-        array = np.asarray(boxes, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.zeros((0, 0))
-    if array.size == 0 and (array.ndim == 1 or array.shape[-1] == 4):
-        return np.zeros((0, 4))
-    array = np.atleast_2d(array)
-    if array.ndim != 2 or array.shape[1] != 4:
-        raise PredictionError(
-            f"{image.name}: found boxes of shape {np.shape(boxes)}, expected (N, 4): x, y, width, "
-            "height in pixels"
-        )
-    for i, (x, y, w, h) in enumerate(array):
-        where = f"{image.name}, box {i} (x {x:g}, y {y:g}, width {w:g}, height {h:g})"
-        if not np.isfinite(array[i]).all() or w <= 0 or h <= 0:
-            raise PredictionError(f"{where}: expected finite numbers and a positive size")
-        if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-            raise PredictionError(
-                f"{where}: it lies outside the image of {width} x {height} pixels; boxes are x, y, "
-                "width, height, not two corners"
-            )
-    return array
-
-
-def join(parts: Sequence[Poses]) -> Poses | None:
-    """Join the poses of several sets of images into one; None if there are no parts."""
-    if not parts:
-        return None
+def join(parts: Sequence[Poses]) -> Poses:
+    """Join the poses of several sets of images, at least one, into one."""
     shift = np.cumsum([0, *(len(part.image_names) for part in parts)])
     index = [part.image_index + shift[i] for i, part in enumerate(parts)]
     tracked = all(part.track_id is not None for part in parts)
@@ -357,28 +333,6 @@ def join(parts: Sequence[Poses]) -> Poses | None:
         image_names=tuple(name for part in parts for name in part.image_names),
         image_sizes=tuple(size for part in parts for size in part.image_sizes),
         track_id=np.concatenate([np.asarray(p.track_id) for p in parts]) if tracked else None,
-    )
-
-
-def _poses(
-    head: str,
-    model: PoseModel,
-    box_xywh: np.ndarray,
-    names: tuple[str, ...],
-    sizes: tuple[tuple[int, int], ...],
-) -> Poses:
-    """Return the poses of one image's boxes, their keypoints still to be filled in."""
-    schema, n = model.head(head).schema, len(box_xywh)
-    return Poses(
-        head=head,
-        schema=schema,
-        keypoints=np.zeros((n, len(schema), 2)),
-        scores=np.zeros((n, len(schema)), dtype=np.float32),
-        box_xywh=box_xywh,
-        box_scores=np.ones(n),
-        image_index=np.zeros(n, dtype=np.int64),
-        image_names=names,
-        image_sizes=sizes,
     )
 
 

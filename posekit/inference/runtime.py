@@ -19,7 +19,7 @@ from posekit.inference.decode_numpy import decode_maps
 from posekit.inference.runtime_files import FORMAT, METADATA_KEY, Session, open_session
 from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
-from posekit.warp import box_matrices, cut_crops, transform_points
+from posekit.warp import check_boxes, cut_boxes, transform_points
 
 __all__ = ["FORMAT", "METADATA_KEY", "RuntimePredictor"]
 
@@ -87,8 +87,17 @@ class RuntimePredictor:
         heads = self._choose(head)
         name, pixels = _read(image)
         height, width = pixels.shape[:2]
-        rows = _boxes([[0, 0, width, height]] if boxes is None else boxes, (height, width), name)
-        crops, back = self._crops(pixels, rows)
+        rows = check_boxes(boxes, (height, width), name)
+        about, size = self.about, self.about["input_size"]
+        crops, back = cut_boxes(
+            [pixels] * len(rows),
+            rows,
+            (size[0], size[1]),
+            about["padding"],
+            about["keep_aspect"],
+            about["warp"],
+            about.get("pixels", "full"),
+        )
         found = {}
         for key, (points, scores) in self._run(crops, heads).items():
             found[key] = Poses(
@@ -116,39 +125,27 @@ class RuntimePredictor:
             )
         return (head,)
 
-    def _crops(self, pixels: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        about, (height, width) = self.about, self.about["input_size"]
-        to_crop, back = box_matrices(
-            boxes, (height, width), about["padding"], about["keep_aspect"], about["warp"]
-        )
-        how = about.get("pixels", "full")
-        return cut_crops([pixels] * len(boxes), to_crop, (height, width), how), back
-
     def _run(
         self, crops: np.ndarray, heads: tuple[str, ...]
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return each head's points in the crops, float64 (N, K, 2), and scores (N, K)."""
         parts = ("points", "scores") if self.about.get("decoded", True) else ("maps",)
         names = [self.about["heads"][head][part] for head in heads for part in parts]
-        collected: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {head: [] for head in heads}
+        found = {}
+        for head in heads:
+            shape = (len(crops), len(self.schemas[head]))
+            found[head] = np.zeros((*shape, 2)), np.zeros(shape, dtype=np.float32)
         for start in range(0, len(crops), self.batch_size):
-            outputs = self._session.run(names, crops[start : start + self.batch_size])
+            rows = slice(start, start + self.batch_size)
+            outputs = self._session.run(names, crops[rows])
             for i, head in enumerate(heads):
-                own = outputs[i * len(parts) : (i + 1) * len(parts)]
-                points, scores = (own[0], own[1]) if len(own) > 1 else self._decode(own[0], head)
-                collected[head].append((np.asarray(points, dtype=np.float64), scores))
-        joined = {}
-        for head, found in collected.items():
-            k = len(self.schemas[head])
-            all_points = [np.zeros((0, k, 2)), *(p for p, _ in found)]
-            all_scores = [np.zeros((0, k), dtype=np.float32), *(s for _, s in found)]
-            joined[head] = np.concatenate(all_points), np.concatenate(all_scores)
-        return joined
-
-    def _decode(self, maps: np.ndarray, head: str) -> tuple[np.ndarray, np.ndarray]:
-        height, width = self.about["input_size"]
-        codec = self.about["heads"][head]["codec"]
-        return decode_maps(maps, codec, (height, width), self.about["warp"])
+                own: Sequence[np.ndarray] = outputs[i * len(parts) : (i + 1) * len(parts)]
+                if len(own) == 1:
+                    codec = self.about["heads"][head]["codec"]
+                    own = decode_maps(own[0], codec, crops.shape[1:3], self.about["warp"])
+                points, scores = own
+                found[head][0][rows], found[head][1][rows] = points, scores
+        return found
 
 
 def _read(image: Any) -> tuple[str, np.ndarray]:
@@ -172,21 +169,3 @@ def _read(image: Any) -> tuple[str, np.ndarray]:
             f"image: found {pixels.dtype} of shape {pixels.shape}, expected uint8 (H, W, 3) RGB"
         )
     return "image 0", np.ascontiguousarray(pixels)
-
-
-def _boxes(boxes: Any, size: tuple[int, int], name: str) -> np.ndarray:
-    array = np.asarray(boxes, dtype=np.float64)
-    if array.size == 0:
-        return np.zeros((0, 4))
-    array = np.atleast_2d(array)
-    good = array.ndim == 2 and array.shape[1] == 4 and bool(np.isfinite(array).all())
-    if good:
-        low, high = array[:, :2], array[:, :2] + array[:, 2:]
-        inside = (low < size[::-1]).all() and (high > 0).all()
-        good = bool(inside and (array[:, 2:] > 0).all())
-    if not good:
-        raise PredictionError(
-            f"{name}: expected boxes (N, 4) of x, y, width, height with positive sizes that touch "
-            f"the image of {size[1]} x {size[0]} pixels"
-        )
-    return array

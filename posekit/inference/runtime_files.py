@@ -16,7 +16,7 @@ FORMAT = 1
 
 
 class Session(Protocol):
-    """An opened file: what it says of itself, and its graph."""
+    """An opened file: its metadata and its graph."""
 
     about: dict[str, Any]
 
@@ -37,7 +37,7 @@ def open_session(file: Path, providers: Sequence[str] | None = None) -> Session:
     if not file.is_file():
         raise CheckpointError(f"{file}: there is no such file")
     if file.suffix == ".onnx":
-        return OnnxSession(file, providers or ("CPUExecutionProvider",))
+        return OnnxSession(file, providers)
     if file.suffix == ".xml":
         return OpenvinoSession(file)
     raise CheckpointError(
@@ -46,27 +46,34 @@ def open_session(file: Path, providers: Sequence[str] | None = None) -> Session:
     )
 
 
+def open_onnx(file: Path, providers: Sequence[str] = ("CPUExecutionProvider",)) -> Any:
+    """Open a graph with ONNX Runtime; its warnings are not shown.
+
+    Raises:
+        CheckpointError: the package is missing, or the file is damaged.
+    """
+    try:
+        import onnxruntime  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise CheckpointError(
+            "running an ONNX file needs the package 'onnxruntime', which is not installed; install "
+            "it with: pip install onnxruntime (or pip install 'posekit[export]')"
+        ) from None
+    try:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        return onnxruntime.InferenceSession(str(file), options, providers=list(providers))
+    except Exception as error:  # onnxruntime has no common class of errors
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{file}: not a whole ONNX model ({reason})") from None
+
+
 class OnnxSession:
     """A file in ONNX Runtime."""
 
-    def __init__(self, file: Path, providers: Sequence[str]):
-        try:
-            import onnxruntime  # noqa: PLC0415 - an extra
-        except ImportError:
-            raise CheckpointError(
-                "running an exported model needs the package 'onnxruntime', which is not "
-                "installed; install it with: pip install onnxruntime"
-            ) from None
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(file), options, providers=list(providers)
-            )
-            text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        except Exception as error:  # onnxruntime has no common class of errors
-            reason = str(error).splitlines()[0]
-            raise CheckpointError(f"{file}: not a whole ONNX model ({reason})") from None
+    def __init__(self, file: Path, providers: Sequence[str] | None):
+        self._session = open_onnx(file, providers or ("CPUExecutionProvider",))
+        text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         self.about = _read_about(file, text)
 
     def run(self, names: Sequence[str], crops: np.ndarray) -> list[np.ndarray]:

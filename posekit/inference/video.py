@@ -14,7 +14,7 @@ import numpy as np
 
 from posekit.data.any_image import LoadedImage
 from posekit.inference.detectors import Detector
-from posekit.inference.predictor import ALL, PendingImage, Predictor, check_boxes
+from posekit.inference.predictor import ALL, PendingImage, Predictor
 from posekit.inference.video_io import (
     VIDEO_SUFFIXES,
     Camera,
@@ -30,14 +30,15 @@ from posekit.poses.pictures import draw
 from posekit.poses.table import Poses
 from posekit.poses.tracking import Tracker
 from posekit.schema import KeypointSchema
+from posekit.warp import check_boxes
 
 __all__ = [
     "VIDEO_SUFFIXES",
     "Camera",
-    "Look",
     "Progress",
     "VideoDone",
     "VideoInfo",
+    "VideoOptions",
     "VideoReader",
     "VideoSink",
     "camera_number",
@@ -51,7 +52,7 @@ _TOLERATED_FRAMES = 0.95
 
 
 @dataclass(frozen=True)
-class Look:
+class VideoOptions:
     """How predictions are followed and drawn.
 
     Attributes:
@@ -91,7 +92,7 @@ def predict_video(
     *,
     head: str | None = None,
     boxes: BoxFile | Detector | None = None,
-    look: Look | None = None,
+    options: VideoOptions | None = None,
     progress: Progress | None = None,
     resume: bool = False,
     frames: int | None = None,
@@ -110,7 +111,7 @@ def predict_video(
         target: path of the results without ending.
         head: as in `Predictor.predict`.
         boxes: boxes of each frame or a detector; whole frames if left out.
-        look: drawing, tracking and smoothing.
+        options: drawing, tracking and smoothing.
         progress: called with name, frames done and frames in all (None if unknown).
         resume: go on after the last frame of a stopped run; what it predicted is not predicted
             again, and the result is that of an uninterrupted run (up to the rounding of batches
@@ -121,27 +122,27 @@ def predict_video(
         PredictionError: the video cannot be read, a file not written, or the stopped run was of
             another video or head.
     """
-    look = look or Look()
+    options = options or VideoOptions()
     head = head or predictor.choose(None)[0]
     schema = _schema(predictor, head)
     with ExitStack() as stack:
         reader = source if isinstance(source, VideoReader) else VideoReader(source)
         stack.callback(reader.close)
-        files = VideoLog(target, look.overlay)
+        files = VideoLog(target, options.overlay)
         header = {
             "video": reader.name, "fps": reader.info.fps, "height": reader.info.size[0],
             "width": reader.info.size[1], "head": head, "schema": schema.to_dict(),
         }  # fmt: skip
         earlier = files.recorded(header) if resume and not reader.live else 0
-        follow = _Follower(schema, look, reader.info.fps)
-        sink = VideoSink(files.part_video, reader.info) if look.overlay else None
+        follow = _Follower(schema, options, reader.info.fps)
+        sink = VideoSink(files.part_video, reader.info) if options.overlay else None
         if sink is not None:
             stack.callback(sink.close)
         images = islice(_images(reader, source), frames)
         count = 0
         for record, image in zip(files.replay(earlier), images, strict=False):
             poses = follow(poses_of(record, image, schema, head), count)[0]
-            _show(sink, image, poses, look)
+            _show(sink, image, poses, options)
             count += 1
         stream = stack.enter_context(files.open(header, earlier))
         work = (find_boxes(boxes, image, reader.name, n) for n, image in enumerate(images, count))
@@ -151,7 +152,7 @@ def predict_video(
                 found = fuse(heads) if head == ALL else heads[head]
                 poses, record = follow(found, count)
                 stream.write(json.dumps(record) + "\n")
-                _show(sink, image, poses, look)
+                _show(sink, image, poses, options)
                 count += 1
                 if progress is not None:
                     progress(reader.name, count, frames or reader.info.frames)
@@ -171,9 +172,9 @@ def find_boxes(
         PredictionError: a box of the file that cannot be; see `check_boxes`.
     """
     if boxes is None:
-        return PendingImage(image, check_boxes(None, image))
+        return PendingImage(image, check_boxes(None, image.size, image.name))
     if isinstance(boxes, BoxFile):
-        return PendingImage(image, check_boxes(boxes.of(name, frame), image))
+        return PendingImage(image, check_boxes(boxes.of(name, frame), image.size, image.name))
     found, scores = boxes.detect(image.pixels)
     return PendingImage(image, found, scores)
 
@@ -181,11 +182,11 @@ def find_boxes(
 class _Follower:
     """Follows and smooths poses as they will be read back, so that a replay gives the same."""
 
-    def __init__(self, schema: KeypointSchema, look: Look, fps: float):
+    def __init__(self, schema: KeypointSchema, options: VideoOptions, fps: float):
         self._tracker = (
-            Tracker(schema, smoothing=look.smooth) if look.track or look.smooth else None
+            Tracker(schema, smoothing=options.smooth) if options.track or options.smooth else None
         )
-        self._smooth, self._fps = look.smooth, fps
+        self._smooth, self._fps = options.smooth, fps
 
     def __call__(self, poses: Poses, number: int) -> tuple[Poses, dict[str, Any]]:
         """Return a frame's poses with identities, and its line."""
@@ -202,9 +203,9 @@ class _Follower:
         return followed, tracked
 
 
-def _show(sink: VideoSink | None, image: LoadedImage, poses: Poses, look: Look) -> None:
+def _show(sink: VideoSink | None, image: LoadedImage, poses: Poses, options: VideoOptions) -> None:
     if sink is not None:
-        sink.write(draw(image.pixels, poses, look.threshold))
+        sink.write(draw(image.pixels, poses, options.threshold))
 
 
 def _images(reader: VideoReader, source: Path | VideoReader) -> Iterator[LoadedImage]:

@@ -20,7 +20,7 @@ CAMERA = "camera:"
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video says of itself; `frames` is the container's claim, or None."""
+    """A video's metadata; `frames` is the container's claim, or None."""
 
     size: tuple[int, int]
     fps: float

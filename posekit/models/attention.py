@@ -112,6 +112,7 @@ class WindowAttention(nn.Module):
         if self.relative_bias is not None:
             numbers = _offset_numbers(window, self.window).to(joined.device)
             bias = bias + self.relative_bias[numbers].permute(2, 0, 1).to(joined.dtype)
+        # Context and outside tokens stand behind the window's own; nothing masks or biases them.
         extra = joined.shape[1] - bias.shape[-1]
         return nn.functional.pad(bias, (0, extra, 0, extra))
 

@@ -16,11 +16,10 @@ from posekit.config.model import BackboneConfig
 from posekit.errors import ConfigError, nearest
 from posekit.models.attention import WindowAttention
 from posekit.models.base import Backbone
-from posekit.models.blocks import PoseBlock
 from posekit.models.experts import ExpertMlp
 from posekit.models.feature_maps import build_feature_maps
 from posekit.models.stems import ConvStem, PatchStem
-from posekit.models.vit import PoseViT, ViTBackbone
+from posekit.models.vit import PoseBlock, PoseViT, ViTBackbone
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -58,7 +57,7 @@ def build_backbone(
         experts: names of the experts, if config.experts is set.
 
     Raises:
-        ConfigError: an unknown name (tells the nearest), or settings that do not go together.
+        ConfigError: an unknown name (names the nearest), or settings that do not go together.
     """
     if config.name == "vit" or config.name in VITPOSE_SIZES:
         vit: VisionTransformer = _own_vit(config, input_size, len(experts))

@@ -179,7 +179,7 @@ def _resize_positions(
 
 
 def _check_fit(path: str | Path, chosen: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    adapters = {name for name in own if is_adapter(name)}  # they start without effect
+    adapters = {name for name in own if is_adapter(name)}  # initially a no-op
     for name in dict.fromkeys([*own, *chosen]):  # in the model's order, so always the same fault
         if name in adapters and name not in chosen:
             continue

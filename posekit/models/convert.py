@@ -1,36 +1,31 @@
-"""Whole pose models from other projects' files."""
+"""Whole pose models from other projects' files, and files from one project's form to another's."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from posekit.errors import CheckpointError
+from posekit.errors import CheckpointError, ConfigError
 from posekit.models.backbone import VITPOSE_SIZES
 from posekit.models.build import build_model
+from posekit.models.checkpoint import load_model, save_checkpoint
+from posekit.models.checkpoint_file import read_description
 from posekit.models.foreign import ForeignWeights, read_foreign
+from posekit.models.foreign_export import export_official, export_transformers
 from posekit.models.ledger import Ledger
 from posekit.models.pose_model import HeadSpec, PoseModel
 from posekit.models.pretrained import count_blocks, fit_backbone
 
 
-@dataclass(frozen=True)
-class Conversion:
-    """A model made from another project's file, and what became of each of its tensors."""
-
-    model: PoseModel
-    ledger: Ledger
-
-
 def convert(
     source: str | Path, heads: Mapping[str, HeadSpec], *, num_heads: int | None = None
-) -> Conversion:
-    """Make a model from a ViTPose or ViTPose+ file or a transformers folder.
+) -> tuple[PoseModel, Ledger]:
+    """Build a model from a ViTPose or ViTPose+ file or a transformers folder.
 
     Args:
         source: the file or folder.
@@ -38,6 +33,9 @@ def convert(
             decoder is read off the file. Heads of the file beyond these are left out. ViTPose+
             experts go with their heads; the others stay in the backbone without a head.
         num_heads: attention heads, where neither the width nor the file tells.
+
+    Returns:
+        The model, and what became of each tensor of the file.
 
     Raises:
         CheckpointError: the file cannot be read, a tensor is not accounted for or missing, or a
@@ -64,7 +62,51 @@ def convert(
         state.update(_fit_head(foreign, model, position, tensors))
     foreign.ledger.check(foreign.sources, model.state_dict())
     model.load_state_dict(state, strict=False)
-    return Conversion(model.eval(), foreign.ledger)
+    return model.eval(), foreign.ledger
+
+
+def convert_file(
+    source: str | Path,
+    target: str | Path,
+    heads: Mapping[str, HeadSpec] | None = None,
+    *,
+    head: str | None = None,
+    num_heads: int | None = None,
+    keep_experts: bool = False,
+) -> Ledger:
+    """Bring another project's weights to posekit, or a posekit checkpoint to another project.
+
+    Args:
+        source: a posekit checkpoint, a ViTPose, ViTPose+ or PoseBH file, or a transformers folder.
+        target: `NAME.safetensors` from a foreign source; from a checkpoint `NAME.pth` (ViTPose's
+            form) or a folder (transformers').
+        heads: from a foreign source: its heads in order, see `convert`.
+        head: to transformers: which head, if there are several.
+        num_heads: attention heads, where a foreign source does not tell.
+        keep_experts: to transformers: keep the experts apart.
+
+    Returns:
+        What became of every tensor.
+
+    Raises:
+        CheckpointError, ConfigError: as `convert`, `export_official` and `export_transformers`.
+    """
+    source, target = Path(source), Path(target)
+    if _is_checkpoint(source):
+        if target.suffix == ".safetensors":
+            raise ConfigError(f"{source}: it is a posekit checkpoint already; copy it")
+        model = load_model(source)
+        if target.suffix in (".pth", ".pt"):
+            return export_official(model, target)
+        return export_transformers(model, target, head, keep_experts)
+    if target.suffix != ".safetensors":
+        raise ConfigError(f"{target}: a posekit checkpoint's name ends in .safetensors")
+    if not heads:
+        raise ConfigError(f"{source}: say what its heads are (name, schema, codec, input size)")
+    model, ledger = convert(source, heads, num_heads=num_heads)
+    account = {"source": source.name, "tensors": ledger.counts()}
+    save_checkpoint(target, model, {"converted": account})
+    return ledger
 
 
 def infer_backbone(
@@ -153,3 +195,13 @@ def _fit_head(
             fitted[target] = tensor
             foreign.ledger.add("used", origin, target)
     return fitted
+
+
+def _is_checkpoint(path: Path) -> bool:
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    try:
+        read_description(path)
+    except CheckpointError:
+        return False
+    return True

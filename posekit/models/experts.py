@@ -47,7 +47,7 @@ class ExpertMlp(Mlp):
         Raises:
             ValueError: no routes, or routes that do not cover the rows in order.
         """
-        check_routes(routes, len(tokens))
+        check_routes(routes, tokens.shape[0])  # len() would fix an exported batch size
         hidden = self.norm(self.drop1(self.act(self.fc1(tokens))))
         own = [self.experts[expert](hidden[start:stop]) for expert, start, stop in routes or ()]
         own_rows = own[0] if len(own) == 1 else torch.cat(own)

@@ -114,7 +114,7 @@ def build_feature_maps(
 
 
 def _create(name: str, settings: Mapping[str, Any], input_size: tuple[int, int]) -> nn.Module:
-    """Create the model with whichever way of fitting an input size it understands."""
+    """Create the model by the first way of setting an input size that it accepts."""
     ways: tuple[dict[str, Any], ...] = (
         {"img_size": input_size, "dynamic_img_size": True, "global_pool": ""},
         {"img_size": input_size, "dynamic_img_size": True},

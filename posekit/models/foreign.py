@@ -1,4 +1,4 @@
-"""Reads other projects' weight files and gives their tensors timm's names.
+"""Read other projects' weight files under timm's names.
 
 Known layouts: ViTPose, ViTPose+ (and what its split tool writes) and PoseBH, MAE pre-training and
 timm files, transformers folders, and posekit's own checkpoints.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -107,7 +107,7 @@ _NOT_NEEDED = {
 
 
 def input_size_of(found: ForeignWeights) -> tuple[int, int] | None:
-    """Return the (height, width) that the position table was made for, if the file tells."""
+    """Return the (height, width) that the position table was made for, if the file states it."""
     stated = found.config.get("input_size")
     stated = stated or found.config.get("backbone_config", {}).get("image_size")
     return None if stated is None else (int(stated[0]), int(stated[1]))
@@ -176,22 +176,23 @@ def _unwrap(path: Path, loaded: Any) -> dict[str, Tensor]:
     return tensors
 
 
-_TRANSFORMERS_BACKBONE = (
-    (r"embeddings\.position_embeddings", "pos_embed"),
-    (r"embeddings\.patch_embeddings\.projection\.(\w+)", r"patch_embed.proj.\1"),
-    (r"encoder\.layer\.(\d+)\.attention\.output\.dense\.(\w+)", r"blocks.\1.attn.proj.\2"),
-    (r"encoder\.layer\.(\d+)\.layernorm_before\.(\w+)", r"blocks.\1.norm1.\2"),
-    (r"encoder\.layer\.(\d+)\.layernorm_after\.(\w+)", r"blocks.\1.norm2.\2"),
-    (r"encoder\.layer\.(\d+)\.(mlp\..+)", r"blocks.\1.\2"),
-    (r"layernorm\.(\w+)", r"norm.\1"),
+TRANSFORMERS_BACKBONE = (
+    ("pos_embed", "embeddings.position_embeddings"),
+    ("patch_embed.proj.*", "embeddings.patch_embeddings.projection.*"),
+    ("blocks.*.attn.proj.*", "encoder.layer.*.attention.output.dense.*"),
+    ("blocks.*.norm1.*", "encoder.layer.*.layernorm_before.*"),
+    ("blocks.*.norm2.*", "encoder.layer.*.layernorm_after.*"),
+    ("blocks.*.mlp.*", "encoder.layer.*.mlp.*"),
+    ("norm.*", "layernorm.*"),
 )
-_TRANSFORMERS_HEAD = {
-    "conv": "final_layer",
-    "deconv1": "deconv_layers.0",
-    "batchnorm1": "deconv_layers.1",
-    "deconv2": "deconv_layers.3",
-    "batchnorm2": "deconv_layers.4",
-}
+"""Names of the backbone's tensors here and in transformers; a * is the same text in both."""
+TRANSFORMERS_HEAD = (
+    ("final_layer.*", "conv.*"),
+    ("deconv_layers.0.*", "deconv1.*"),
+    ("deconv_layers.1.*", "batchnorm1.*"),
+    ("deconv_layers.3.*", "deconv2.*"),
+    ("deconv_layers.4.*", "batchnorm2.*"),
+)
 _QUERY = re.compile(r"backbone\.encoder\.layer\.(\d+)\.attention\.attention\.query\.(\w+)")
 
 
@@ -225,12 +226,14 @@ def _place_transformers(
             found.put("backbone", f"blocks.{match[1]}.attn.qkv.{match[2]}", joined, *names)
         return
     kind, _, rest = name.partition(".")
-    if kind == "head":
-        layer, _, tail = rest.partition(".")
-        if layer in _TRANSFORMERS_HEAD:
-            found.put(0, f"{_TRANSFORMERS_HEAD[layer]}.{tail}", tensor, name)
-        return
-    for pattern, target in _TRANSFORMERS_BACKBONE:
-        if re.fullmatch(pattern, rest):
-            found.put("backbone", re.sub(pattern, target, rest), tensor, name)
-            return
+    place, table = (0, TRANSFORMERS_HEAD) if kind == "head" else ("backbone", TRANSFORMERS_BACKBONE)
+    if target := translate(rest, [(theirs, ours) for ours, theirs in table]):
+        found.put(place, target, tensor, name)
+
+
+def translate(name: str, patterns: Iterable[tuple[str, str]]) -> str | None:
+    """Return a name by the first of some (old, new) patterns that fits; None if none does."""
+    for old, new in patterns:
+        if match := re.fullmatch(re.escape(old).replace(r"\*", "(.+?)"), name):
+            return new.replace("*", "{}").format(*match.groups())
+    return None

@@ -13,6 +13,7 @@ from torch import Tensor
 from posekit.errors import CheckpointError, ConfigError
 from posekit.models.checkpoint_file import checkpoint_file
 from posekit.models.decoders.heatmap import ClassicDecoder, SimpleDecoder
+from posekit.models.foreign import TRANSFORMERS_BACKBONE, TRANSFORMERS_HEAD, translate
 from posekit.models.ledger import Action, Ledger
 from posekit.models.pose_model import PoseModel
 from posekit.models.stems import PatchStem
@@ -205,23 +206,7 @@ def _scale(decoder: Any, name: str) -> int:
     return 4
 
 
-_BACKBONE_NAMES = (
-    (r"pos_embed", "embeddings.position_embeddings"),
-    (r"patch_embed\.proj\.(\w+)", r"embeddings.patch_embeddings.projection.\1"),
-    (r"blocks\.(\d+)\.attn\.proj\.(\w+)", r"encoder.layer.\1.attention.output.dense.\2"),
-    (r"blocks\.(\d+)\.norm1\.(\w+)", r"encoder.layer.\1.layernorm_before.\2"),
-    (r"blocks\.(\d+)\.norm2\.(\w+)", r"encoder.layer.\1.layernorm_after.\2"),
-    (r"blocks\.(\d+)\.(mlp\..+)", r"encoder.layer.\1.\2"),
-    (r"norm\.(\w+)", r"layernorm.\1"),
-)
 _QKV = re.compile(r"blocks\.(\d+)\.attn\.qkv\.(\w+)")
-_HEAD_NAMES = {
-    "deconv_layers.0": "deconv1",
-    "deconv_layers.1": "batchnorm1",
-    "deconv_layers.3": "deconv2",
-    "deconv_layers.4": "batchnorm2",
-    "final_layer": "conv",
-}
 
 
 def _transformers_state(model: PoseModel, name: str, ledger: Ledger) -> dict[str, Tensor]:
@@ -253,14 +238,13 @@ def _for_input_of(model: PoseModel, head: str, name: str, tensor: Tensor) -> tup
 def _transformers_names(key: str, head: str) -> list[str]:
     inside = key.removeprefix("backbone.vit.")
     if inside == key:
-        layer, _, tail = key.removeprefix(f"heads.{head}.decoder.").rpartition(".")
-        return [f"head.{_HEAD_NAMES[layer]}.{tail}"]
+        inside = key.removeprefix(f"heads.{head}.decoder.")
+        return [f"head.{translate(inside, TRANSFORMERS_HEAD)}"]
     if match := _QKV.fullmatch(inside):
         start = f"backbone.encoder.layer.{match[1]}.attention.attention"
         return [f"{start}.{part}.{match[2]}" for part in ("query", "key", "value")]
-    for pattern, target in _BACKBONE_NAMES:
-        if re.fullmatch(pattern, inside):
-            return ["backbone." + re.sub(pattern, target, inside)]
+    if target := translate(inside, TRANSFORMERS_BACKBONE):
+        return [f"backbone.{target}"]
     raise CheckpointError(f"the model's tensor '{key}' has no place in transformers' ViTPose")
 
 

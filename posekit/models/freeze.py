@@ -1,4 +1,4 @@
-"""Switches off the training of parts of a model."""
+"""Switch off the training of parts of a model."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def freeze(model: PoseModel, config: FreezeConfig) -> int:
     """
     for module in _modules(model, config):
         module.requires_grad_(False)
-        model.resting.append(module)
+        model.held_in_eval.append(module)
     if config.stem:
         for name, parameter in model.backbone.named_parameters():
             if model.backbone.layer_of(name) == 0:
                 parameter.requires_grad_(False)
     if config.batch_norm:
-        model.resting += [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+        model.held_in_eval += [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     model.train(model.training)
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
@@ -76,7 +76,7 @@ def _part_of(model: PoseModel, name: str) -> str:
 def thaw(model: PoseModel) -> None:
     """Let every parameter of a model train again."""
     model.requires_grad_(True)
-    model.resting.clear()
+    model.held_in_eval.clear()
     model.train(model.training)
 
 

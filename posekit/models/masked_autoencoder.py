@@ -30,7 +30,7 @@ Grid = tuple[int, int]
 
 
 class MaskedAutoencoder(nn.Module):
-    """Sees a few tokens of an image and says what the hidden patches look like.
+    """Predicts the hidden patches of an image from a few shown ones.
 
     Args:
         backbone: a plain ViT with full attention and without experts.
@@ -124,7 +124,7 @@ class MaskedAutoencoder(nn.Module):
         return self.backbone.encode(torch.cat([tokens[:, :first], picked], dim=1))
 
     def decode(self, encoded: Tensor, shown: Tensor, grid: Grid) -> Tensor:
-        """Return (B, N, patch * patch * 3), what the decoder says about every patch."""
+        """Return (B, N, patch * patch * 3), the decoder's prediction of every patch."""
         tokens = self.decoder_embed(encoded)
         first, width = self.backbone.vit.num_prefix_tokens, tokens.shape[-1]
         whole = self.mask_token.to(tokens.dtype).expand(len(tokens), grid[0] * grid[1], width)
@@ -190,8 +190,8 @@ def normalise_patches(patches: Tensor) -> Tensor:
 def sine_positions(width: int, grid: Grid) -> Tensor:
     """Return MAE's fixed position table (rows * columns, width).
 
-    Half of the channels tell the column and half the row, each as sines and then cosines of width /
-    4 frequencies between 1 and 1 / 10000.
+    Half of the channels encode the column and half the row, each as sines and then cosines of
+    width / 4 frequencies between 1 and 1 / 10000.
 
     Source: facebookresearch/mae, `util/pos_embed.py`.
     """

@@ -99,7 +99,7 @@ class PoseModel(nn.Module):
     """One backbone with named heads.
 
     Args:
-        backbone: gives a feature map (B, D, h, w) for images (B, 3, h, w).
+        backbone: maps images (B, 3, h, w) to features (B, D, h, w).
         heads: name -> head, in order.
         expert_of: head -> number of its expert; empty if the backbone has no experts.
         mean, std: normalisation of RGB in 0..1.
@@ -107,7 +107,7 @@ class PoseModel(nn.Module):
         prototypes: an embedding with prototypes of all heads' keypoints, if the model has one.
 
     Attributes:
-        resting: modules that stay in evaluation mode while the model trains (frozen ones).
+        held_in_eval: modules that are held in evaluation mode while the model trains (frozen ones).
     """
 
     mean: Tensor
@@ -130,7 +130,7 @@ class PoseModel(nn.Module):
         self.prototypes = prototypes
         self.expert_of = dict(expert_of)
         self.backbone_config = dict(backbone_config)
-        self.resting: list[nn.Module] = []
+        self.held_in_eval: list[nn.Module] = []
         self.register_buffer("mean", per_channel(mean), persistent=False)
         self.register_buffer("std", per_channel(std), persistent=False)
 
@@ -147,17 +147,21 @@ class PoseModel(nn.Module):
         assert isinstance(found, PoseHead)  # noqa: S101 - narrows ModuleDict's value
         return found
 
+    @property
+    def specs(self) -> dict[str, HeadSpec]:
+        """What each head is made from, in order."""
+        return {name: self.head(name).spec for name in self.heads}
+
     def train(self, mode: bool = True) -> PoseModel:
-        """Switch to training (or evaluation); the modules in `resting` stay in evaluation."""
+        """Switch to training (or evaluation); the modules in `held_in_eval` stay in evaluation."""
         super().train(mode)
-        for module in self.resting:
+        for module in self.held_in_eval:
             module.eval()
         return self
 
     def describe(self) -> ModelDescription:
         """Return what build_model needs to make this model again."""
-        specs = {name: self.head(name).spec for name in self.heads}
-        return ModelDescription(self.backbone_config, specs, self.prototype_config)
+        return ModelDescription(self.backbone_config, self.specs, self.prototype_config)
 
     @property
     def prototype_config(self) -> dict[str, Any] | None:
@@ -194,7 +198,7 @@ class PoseModel(nn.Module):
         """Return the backbone's map (B, D, h, w); groups are needed only for experts."""
         if not self.expert_of:
             return self.backbone(images)
-        return self.backbone(images, self._routes(groups or (), len(images)))
+        return self.backbone(images, self._routes(groups or (), images.shape[0]))
 
     def forward(
         self, images: Tensor | Sequence[Tensor], groups: Groups | Sequence[Groups]
@@ -206,7 +210,7 @@ class PoseModel(nn.Module):
             groups: (head, rows) for each group; a list of such lists for several tensors.
 
         Returns:
-            head -> output, in the order of the groups. A head without rows gives an output with
+            head -> output, in the order of the groups. A head without rows has an output with
             no rows. Batch norm in a head sees its own rows only.
 
         Raises:
@@ -267,10 +271,11 @@ def _shape_only(head: nn.Module, features: Tensor) -> Tensor:
 
 
 def _checked(rows: slice, count: int, head: str) -> slice:
-    start, stop, step = rows.indices(count)
-    if step != 1 or (rows.stop is not None and rows.stop > count):
+    # Not rows.indices(count): it turns the exporter's symbolic batch size into one fixed number.
+    start, stop = rows.start or 0, count if rows.stop is None else rows.stop
+    if rows.step not in (None, 1) or start < 0 or stop < start or stop > count:
         raise ValueError(f"head '{head}': rows {rows} do not lie in a batch of {count}")
-    return slice(start, max(start, stop))
+    return slice(start, stop)
 
 
 def normalise_images(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -157,6 +157,7 @@ class _Fitter:
             self._fail("pos_embed", table, "it does not fit the model's width")
         grid = self.vit.patch_embed.grid_size
         rows = grid[0] * grid[1]
+        # PoseViT adds the class row to every patch, so a table without one gets a row of zeros.
         if table.shape[1] == rows and isinstance(self.vit, PoseViT):
             table = torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)
         old = self._source_grid(table.shape[1] - 1)
@@ -175,6 +176,7 @@ class _Fitter:
         if stated is not None:
             grid = self.backbone.map_size(stated)
             return grid if grid[0] * grid[1] == count else None
+        # 4:3 grids are 4n x 3n, so their number of tokens is 12 n^2.
         step = math.isqrt(count // 12)
         if self.foreign.layout == "official" and 12 * step * step == count:
             return 4 * step, 3 * step

@@ -93,7 +93,7 @@ def drop_heads(model: PoseModel, names: Iterable[str], keep_experts: bool = Fals
         state = _renumber(state, {old: new for new, old in enumerate(used)})
         share = {name: experts[model.expert_of[name]] for name in kept}
         backbone["experts"] = _experts(backbone, [experts[i] for i in used], share)
-    specs = {name: model.head(name).spec for name in kept}
+    specs = {name: spec for name, spec in model.specs.items() if name in kept}
     return restore_model(backbone, specs, state, prototypes=model.prototype_config)
 
 
@@ -108,7 +108,7 @@ def rename_head(model: PoseModel, old: str, new: str) -> PoseModel:
         experts = model.backbone.experts
         share = {names[name]: experts[i] for name, i in model.expert_of.items()}
         backbone["experts"] = _experts(backbone, experts, share)
-    heads = {names[name]: model.head(name).spec for name in model.head_names}
+    heads = {names[name]: spec for name, spec in model.specs.items()}
     return restore_model(backbone, heads, state, prototypes=model.prototype_config)
 
 
@@ -138,10 +138,8 @@ def add_head(
             state |= _copied(state, 0, len(experts))
             experts.append(share[name])
         backbone["experts"] = _experts(backbone, experts, share)
-    specs = {head: model.head(head).spec for head in model.head_names}
-    fresh = build_model(
-        {**backbone, "pretrained": False}, {**specs, name: spec}, model.prototype_config
-    )
+    heads = {**model.specs, name: spec}
+    fresh = build_model({**backbone, "pretrained": False}, heads, model.prototype_config)
     own = (f"heads.{name}.", f"prototypes.vectors.{name}.")
     state |= {key: t for key, t in fresh.state_dict().items() if key.startswith(own)}
     fresh.load_state_dict(state)
@@ -175,17 +173,15 @@ def merge_models(first: PoseModel, second: PoseModel) -> PoseModel:
         share |= {head: names[i + count] for head, i in second.expert_of.items()}
         backbone["experts"] = _experts(backbone, names, share)
     state |= {k: t for k, t in other.items() if k.startswith("heads.") or _EXPERT.fullmatch(k)}
-    heads = {name: first.head(name).spec for name in first.head_names}
-    heads |= {name: second.head(name).spec for name in second.head_names}
-    return restore_model(backbone, heads, state)
+    return restore_model(backbone, {**first.specs, **second.specs}, state)
 
 
 def without_prototypes(model: PoseModel) -> PoseModel:
     """Return the model without keypoint prototypes and their embedding head, if any."""
     if model.prototypes is None:
         return model
-    heads = {name: model.head(name).spec for name in model.head_names}
-    return restore_model(model.backbone_config, heads, _only_heads(model, model.head_names))
+    state = _only_heads(model, model.head_names)
+    return restore_model(model.backbone_config, model.specs, state)
 
 
 def merge_adapters(model: PoseModel) -> PoseModel:
@@ -195,15 +191,15 @@ def merge_adapters(model: PoseModel) -> PoseModel:
         return model
     state = {name: t for name, t in model.state_dict().items() if not is_adapter(name)}
     state |= {f"{name}.weight": layer.merged() for name, layer in layers.items()}
-    heads = {name: model.head(name).spec for name in model.head_names}
     backbone = {**model.backbone_config, "lora": None}
-    return restore_model(backbone, heads, state, prototypes=model.prototype_config)
+    return restore_model(backbone, model.specs, state, prototypes=model.prototype_config)
 
 
 def _fold(state: State, expert: int) -> State:
     folded: State = {}
     for key, tensor in state.items():
         if match := _FC2.fullmatch(key):
+            # ExpertMlp puts the expert's outputs behind the shared ones; so does the whole fc2.
             own = state[f"{match[1]}.experts.{expert}.{match[2]}"]
             folded[key] = torch.cat([tensor, own])
         elif not _EXPERT.fullmatch(key):

@@ -1,4 +1,4 @@
-"""Plain vision transformers: timm's, and ViTPose's form of them."""
+"""Plain vision transformers: timm's, ViTPose's form of them, and their block."""
 
 from __future__ import annotations
 
@@ -7,12 +7,34 @@ from typing import Any
 
 import torch
 from timm.layers import resample_abs_pos_embed
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from posekit.models.attention import WindowAttention
 from posekit.models.base import Backbone
-from posekit.models.experts import Routes
+from posekit.models.experts import ExpertMlp, Routes
+
+
+class PoseBlock(Block):
+    """timm's pre-norm block whose attention may be windowed and whose FFN may have experts."""
+
+    def __init__(self, *args: Any, **settings: Any):
+        super().__init__(*args, **settings)
+        self.window: WindowAttention | None = None
+
+    def forward(  # type: ignore[override]
+        self, tokens: Tensor, grid: tuple[int, int] | None = None, routes: Routes | None = None
+    ) -> Tensor:
+        """Return tokens (B, T, D) for tokens (B, T, D); see ViTBackbone.encode."""
+        normed = self.norm1(tokens)
+        attended = (
+            self.attn(normed) if self.window is None else self.window(self.attn, normed, grid)
+        )
+        tokens = tokens + self.drop_path1(self.ls1(attended))
+        normed = self.norm2(tokens)
+        mixed = self.mlp(normed, routes) if isinstance(self.mlp, ExpertMlp) else self.mlp(normed)
+        return tokens + self.drop_path2(self.ls2(mixed))
 
 
 class PoseViT(VisionTransformer):
@@ -79,10 +101,10 @@ class KnowledgeToken(nn.Module):
 
 
 class ViTBackbone(Backbone):
-    """A plain ViT that gives a feature map.
+    """A plain ViT whose output is a feature map.
 
     Args:
-        vit: any timm VisionTransformer whose blocks are PoseBlocks and whose stem gives a grid
+        vit: any timm VisionTransformer whose blocks are PoseBlocks and whose stem returns a grid
             (B, gh, gw, D).
         experts: names of the experts in channel order of the blocks; empty without experts.
         gradient_checkpointing: recompute the blocks in the backward pass.
@@ -169,7 +191,7 @@ class ViTBackbone(Backbone):
         if extra is None and self.knowledge is not None:
             extra = self.knowledge()
         if extra is not None:
-            tokens = torch.cat([tokens, extra.expand(len(tokens), -1, -1).to(tokens.dtype)], 1)
+            tokens = torch.cat([tokens, extra.expand(tokens.shape[0], -1, -1).to(tokens.dtype)], 1)
         tokens = self.encode(tokens, (height, width), routes)
         first = self.vit.num_prefix_tokens
         tokens = tokens[:, first : first + height * width]

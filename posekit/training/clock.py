@@ -14,14 +14,14 @@ from posekit.config.recipe import Recipe
 from posekit.data.batch import Batch
 from posekit.training.events import StepLog
 from posekit.training.objective import Terms
-from posekit.training.utilisation import Work
+from posekit.training.utilisation import StepCost
 
 
 class Clock:
     """Sums up losses, samples, work and waiting between two logs; leaves tensors on the device.
 
     Attributes:
-        work: what the model's products cost and how fast the machine is; None says nothing of it.
+        step_cost: what a sample costs and how fast the machine is; None if neither is known.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Clock:
         self.instances = instances
         self.accelerator = accelerator
         self.waited_s = 0.0
-        self.work: Work | None = None
+        self.step_cost: StepCost | None = None
         self._flops = 0.0
         self._sums: dict[str, tuple[Tensor, Tensor]] = {}
         self._steps = 0
@@ -49,8 +49,8 @@ class Clock:
             before = self._sums.get(name)
             pair = (total, weight) if before is None else (before[0] + total, before[1] + weight)
             self._sums[name] = pair
-        if self.work is not None:
-            self._flops += self.work.of(batches)
+        if self.step_cost is not None:
+            self._flops += self.step_cost.of(batches)
 
     def log(self, step: int, total_steps: int, groups: Sequence[dict[str, Any]]) -> StepLog:
         """Return the log since the last one and start over."""
@@ -68,7 +68,9 @@ class Clock:
             images_per_s=self._steps * self.samples_per_step / elapsed,
             data_wait=min(self.waited_s / elapsed, 1.0),
             time_left_s=self._step_s * (total_steps - step),
-            utilisation=None if self.work is None else self._flops / elapsed / self.work.speed,
+            utilisation=None
+            if self.step_cost is None
+            else self._flops / elapsed / self.step_cost.speed,
         )
         self._sums, self._steps, self.waited_s, self._flops = {}, 0, 0.0, 0.0
         self._since = time.perf_counter()

@@ -12,7 +12,7 @@ from posekit.models import PoseModel
 
 
 def compile_parts(model: Any, backend: str = "inductor") -> int:
-    """Compile a model's transformer blocks and decoders in place; gives how many modules.
+    """Compile a model's transformer blocks and decoders in place; return how many modules.
 
     Every part keeps its name, so checkpoints are as before. Shapes are compiled as they come: the
     sampler's micro-batches hold at most as many different quotas as there are heads, so each

@@ -144,14 +144,16 @@ class Distillation:
     def step_ends(self) -> None:
         """Do nothing."""
 
-    def __call__(self, model: PoseModel, made: PartOutputs) -> dict[str, Tensor]:
+    def __call__(self, model: PoseModel, outputs: PartOutputs) -> dict[str, Tensor]:
         """Return the summed losses of a part; see ExtraLoss."""
-        groups = [group for group in made.part.groups if group.head in self.matches and len(group)]
-        taught = self._outputs(model, made.part.images, groups)
+        groups = [
+            group for group in outputs.part.groups if group.head in self.matches and len(group)
+        ]
+        taught = self._outputs(model, outputs.part.images, groups)
         totals: dict[str, Tensor] = {}
-        with torch.autocast(made.features.device.type, enabled=False):
+        with torch.autocast(outputs.features.device.type, enabled=False):
             for group in groups:
-                loss = self._loss(model, group, made.outputs[group.head], taught[group.head])
+                loss = self._loss(model, group, outputs.by_head[group.head], taught[group.head])
                 name = f"{group.head}.{NAME}" if self.per_head else f".{NAME}"
                 total = loss.mean(1).sum() * (self.weights[group.head] * self.factor)
                 totals[name] = totals[name] + total if name in totals else total
@@ -160,7 +162,7 @@ class Distillation:
     def _outputs(
         self, model: PoseModel, images: Tensor, groups: Sequence[Group]
     ) -> dict[str, Tensor]:
-        """Return head -> what the teacher's head says about the head's rows of uint8 images."""
+        """Return head -> the output of the teacher's head for the head's rows of uint8 images."""
         found: dict[str, Tensor] = {}
         with torch.no_grad():
             for group in groups:
@@ -201,6 +203,7 @@ def resize_crops(images: Tensor, warp: Warp, size: tuple[int, int], new_warp: Wa
         _length(old, warp) / _length(new, new_warp)
         for old, new in zip(images.shape[2:], size, strict=True)
     ]
+    # grid_sample with align_corners counts from -1 (first pixel's centre) to 1 (the last's).
     axes = [
         (torch.arange(new, device=images.device) * factor) / max(old - 1, 1) * 2 - 1
         for new, factor, old in zip(size, scale, images.shape[2:], strict=True)

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on; the command line shows it, tests read it."""
+"""What a run reports while it goes on; the command line shows it, tests read it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class HeadResult:
         metrics: name -> value.
         headline: name of the metric that decides which checkpoint is best.
         lower_is_better: True where the headline is an error.
-        findings: what looks wrong in the predictions, a sentence each; see evaluation.autopsy.
+        findings: what looks wrong in the predictions, a sentence each; see posekit.diagnosis.
     """
 
     metrics: dict[str, float]
@@ -113,7 +113,7 @@ class Silent:
 
 @dataclass
 class ErrorBook:
-    """Counts data errors by message and says each message once."""
+    """Counts data errors by message and reports each message once."""
 
     listener: Listener
     counts: dict[str, int] = field(default_factory=dict)

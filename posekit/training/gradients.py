@@ -20,7 +20,7 @@ from posekit.errors import ConfigError
 from posekit.models import PoseModel
 from posekit.models.batch_norm import statistics_of_this_process
 from posekit.training.objective import Objective
-from posekit.training.step import LossModule, LossScale, rows_of
+from posekit.training.step import LossModule, LossScale, add_up, rows_of
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class GradientReport:
 def measured_parameters(model: PoseModel) -> tuple[int, list[nn.Parameter]]:
     """Return the backbone's last layer that trains and its weights that all heads share.
 
-    Experts' weights are left out: no other head moves them, so that they tell of no conflict.
+    Experts' weights are left out: no other head moves them, so they show no conflict.
 
     Raises:
         ConfigError: the whole backbone is frozen, so there is nothing to measure.
@@ -102,7 +102,7 @@ def measure_gradients(
     """
     layer, weights = measured_parameters(module.model)
     rows = rows_of(batches)
-    label_weight = _label_weight(module, batches)
+    label_weight = add_up(module.label_weight(batch) for batch in batches)
     factors = scale.factors(label_weight, {**dict.fromkeys(label_weight, 1.0), **rows})
     gradients: dict[str, Tensor] = {}
     with _buffers_kept(module), _without_extras(module), statistics_of_this_process():
@@ -131,15 +131,6 @@ def _report(layer: int, gradients: Mapping[str, Tensor]) -> GradientReport:
     return GradientReport(layer, norm, share, cosine)
 
 
-def _label_weight(module: LossModule, batches: Sequence[Batch]) -> dict[str, Tensor]:
-    """Return head -> sum of the weights of its points over the micro-batches."""
-    total: dict[str, Tensor] = {}
-    for batch in batches:
-        for head, weight in module.label_weight(batch).items():
-            total[head] = total[head] + weight if head in total else weight
-    return total
-
-
 @contextmanager
 def _without_extras(module: LossModule) -> Iterator[None]:
     """Let a module give the heads' losses only."""
@@ -163,7 +154,7 @@ def _buffers_kept(module: nn.Module) -> Iterator[None]:
 
 
 def _flat(gradients: Sequence[Tensor | None], weights: Sequence[Tensor]) -> Tensor:
-    """float64 vector on the CPU; a weight that the head does not move counts as 0."""
+    """Return a float64 vector on the CPU; a weight that the head does not move counts as 0."""
     parts = [
         torch.zeros_like(weight) if gradient is None else gradient
         for gradient, weight in zip(gradients, weights, strict=True)

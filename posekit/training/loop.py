@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -37,7 +37,7 @@ from posekit.training.step import (
     keyed_randomness,
     run_step,
 )
-from posekit.training.utilisation import measure_work
+from posekit.training.utilisation import measure_step_cost
 
 Evaluate = Callable[[PoseModel, int], dict[str, HeadResult]]
 Batches = Callable[[int], Iterator[Batch]]
@@ -56,10 +56,10 @@ class TrainingSet:
 
     batches: Batches
     instances: int
-    losses: dict[str, PointLoss]
+    losses: dict[str, PointLoss] = field(default_factory=dict)
     extras: tuple[ExtraLoss, ...] = ()
 
-    def objective(self, model: PoseModel, recipe: Recipe) -> tuple[Objective, LossScale]:
+    def objective(self, model: Any, recipe: Recipe) -> tuple[Objective, LossScale]:
         """Return what is to be minimised, and how its terms become one loss."""
         scale = LossScale(
             recipe.training.loss_scale,
@@ -67,25 +67,6 @@ class TrainingSet:
             {name: len(model.head(name).schema) for name in recipe.heads},
         )
         return LossModule(model, self.losses, self.extras), scale
-
-
-class Material(Protocol):
-    """What the loop trains on and for: a TrainingSet, or another kind of run's."""
-
-    @property
-    def batches(self) -> Batches:
-        """See TrainingSet."""
-
-    @property
-    def instances(self) -> int:
-        """See TrainingSet."""
-
-    @property
-    def extras(self) -> tuple[ExtraLoss, ...]:
-        """See TrainingSet."""
-
-    def objective(self, model: Any, recipe: Recipe) -> tuple[Objective, LossScale]:
-        """Return what is to be minimised, and how its terms become one loss."""
 
 
 class Trainer:
@@ -108,7 +89,7 @@ class Trainer:
         self,
         recipe: Recipe,
         model: Any,
-        data: Material,
+        data: TrainingSet,
         accelerator: Accelerator,
         listener: Listener,
         folder: RunFolder | None = None,
@@ -135,7 +116,7 @@ class Trainer:
             else None
         )
         self.phases = Phases(self.model, recipe.phases, unit)
-        self.work = measure_work(self.model, accelerator.device, training.precision)
+        self.step_cost = measure_step_cost(self.model, accelerator.device, training.precision)
         if training.compile:
             compile_parts(self.model)
         if accelerator.ddp_handler is not None:
@@ -166,7 +147,7 @@ class Trainer:
         """
         self.listener.started(self.step, self.total_steps)
         clock = Clock(self.recipe, self.guard.names, self.data.instances, self.accelerator)
-        clock.work = self.work
+        clock.step_cost = self.step_cost
         micro = self.recipe.training.accumulate
         batches = self.data.batches(self.step * micro)
         with StopRequest() as stop, lost_processes_told(), fast_products():

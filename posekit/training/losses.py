@@ -1,13 +1,12 @@
 """Losses of a head's output, normalised over the head's own labelled points.
 
-A loss gives one value for each keypoint of each sample; `LossTerm` holds their weighted sum and
-what it is to be divided by, so that several micro-batches and processes add up exactly.
+A loss returns one value for each keypoint of each sample; `loss_term` sums them up, weighted, with
+what they are to be divided by, so that several micro-batches and processes add up exactly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -68,21 +67,6 @@ class KlConfig(Strict):
     scale: float = Field(1.0, gt=0)
 
 
-@dataclass
-class LossTerm:
-    """A head's loss before division: the weighted sum over points, and two possible divisors.
-
-    Attributes:
-        total: float32 (), sum of weight * loss over the head's points.
-        weight: float32 (), sum of the weights: the labelled points.
-        points: number of points, labelled or not (rows times K).
-    """
-
-    total: Tensor
-    weight: Tensor
-    points: int
-
-
 def build_loss(config: dict[str, Any], codec: Codec, where: str) -> PointLoss:
     """Return the per-point loss that a head card's `loss` mapping describes.
 
@@ -114,8 +98,7 @@ class MapLoss(PointLoss):
 def mse(codec: Codec, output: Tensor, target: Tensor) -> Tensor:
     """Return (B, K), the squared error of each keypoint's maps averaged over their pixels.
 
-    Source: ViTPose's JointsMSELoss without its mean over batch and keypoints, which is
-    `LossTerm.total / LossTerm.points`.
+    Source: ViTPose's JointsMSELoss without its mean over batch and keypoints.
     """
     batch = output.shape[0]
     error = (output.float() - target).square()
@@ -157,19 +140,19 @@ def kl(codec: Codec, output: Tensor, target: Tensor, beta: float) -> Tensor:
 
 def loss_term(
     loss: PointLoss, codec: Codec, output: Tensor, points: Tensor, labelled: Tensor
-) -> LossTerm:
-    """Encode the targets of one head's rows and give its loss term.
+) -> tuple[Tensor, Tensor]:
+    """Encode the targets of one head's rows and return its weighted loss and the weights, summed.
 
     Args:
         loss: per-point loss.
         codec: the head's codec.
-        output: (n, C, H, W), what the head gave.
+        output: (n, C, H, W), the head's output.
         points: float32 (n, K, 2) in crop pixels.
         labelled: float32 (n, K), weight of each point before encoding.
     """
     target, weights = codec.encode(points, labelled)
     values = loss(codec, output, target, points)
-    return LossTerm((values * weights).sum(), weights.sum(), weights.numel())
+    return (values * weights).sum(), weights.sum()
 
 
 def _pixels(output: Tensor) -> int:

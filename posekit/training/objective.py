@@ -16,7 +16,7 @@ all heads)."""
 
 
 class Objective(nn.Module):
-    """Gives the terms of the loss for a micro-batch, before division.
+    """The terms of the loss of a micro-batch, before division.
 
     One forward call a micro-batch, whatever the number of input sizes, so that
     DistributedDataParallel can wrap it. Parameters and buffers beside those of `model` are trained
@@ -46,6 +46,6 @@ class Objective(nn.Module):
         return {n: t for n, t in self.state_dict().items() if not n.startswith("model.")}
 
     def load_own_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take up what `own_state` gave."""
+        """Load what `own_state` returned."""
         models = {n: t for n, t in self.state_dict().items() if n.startswith("model.")}
         self.load_state_dict({**models, **state})

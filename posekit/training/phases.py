@@ -1,4 +1,4 @@
-"""Phases of a run: which parts of the model rest from when on."""
+"""Phases of a run: which parts of the model are frozen from when on."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Phases:
     """Freezes and thaws parts of a model as a run goes on.
 
     What the recipe freezes for the whole run stays frozen; a phase adds to it. A frozen parameter
-    gets no gradient, so the optimizer leaves it and its averages alone; frozen modules rest in
-    evaluation mode.
+    gets no gradient, so the optimizer leaves it and its averages alone; frozen modules are
+    held in evaluation mode.
 
     Args:
         model: as it is to be without any phase; only with phases must it be a PoseModel.
@@ -29,7 +29,7 @@ class Phases:
         self._current: int | None = None
         if self.phases:
             self._trainable = [p for p in model.parameters() if p.requires_grad]
-            self._resting: list[nn.Module] = list(model.resting)
+            self._held_in_eval: list[nn.Module] = list(model.held_in_eval)
 
     def apply(self, step: int) -> None:
         """Bring the model into the phase that optimizer step number `step` belongs to."""
@@ -38,7 +38,7 @@ class Phases:
             return
         for parameter in self._trainable:
             parameter.requires_grad_(True)
-        self.model.resting[:] = self._resting
+        self.model.held_in_eval[:] = self._held_in_eval
         if wanted:
             freeze(self.model, self.phases[wanted - 1].freeze)
         self.model.train(self.model.training)

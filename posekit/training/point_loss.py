@@ -10,7 +10,7 @@ from posekit.codecs.base import Codec
 
 
 class PointLoss(nn.Module):
-    """Gives one value for each keypoint of each sample; may have parameters of its own.
+    """One value for each keypoint of each sample; may have parameters of its own.
 
     Attributes:
         uses_points: whether it reads `points` at all.
@@ -24,7 +24,7 @@ class PointLoss(nn.Module):
 
         Args:
             codec: the head's codec.
-            output: (B, C, H, W), what the head gave.
+            output: (B, C, H, W), the head's output.
             target: float32 (B, C, H, W), maps as the codec encodes them or a teacher gives them.
             points: float32 (B, K, 2), what the target stands for, in crop pixels; anything where
                 a keypoint has no weight.

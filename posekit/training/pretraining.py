@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
 from posekit.config.recipe import Recipe
 from posekit.data.batch import Batch
 from posekit.models.masked_autoencoder import MaskedAutoencoder
-from posekit.training.loop import Batches
+from posekit.training.loop import TrainingSet
 from posekit.training.objective import Objective, Terms
-from posekit.training.step import ExtraLoss, LossScale
+from posekit.training.step import LossScale
 
 
 class MaskedObjective(Objective):
-    """Gives each dataset's sum of the hidden patches' errors; labels are not read.
+    """Each dataset's sum of the hidden patches' errors; labels are not read.
 
     Masks are drawn from torch's generator, which the loop keys by seed, step and process.
     """
@@ -48,13 +46,8 @@ class MaskedObjective(Objective):
         return weights
 
 
-@dataclass(frozen=True)
-class PretrainingSet:
-    """What the loop needs to pre-train; see TrainingSet."""
-
-    batches: Batches
-    instances: int
-    extras: tuple[ExtraLoss, ...] = ()
+class PretrainingSet(TrainingSet):
+    """What the loop needs to pre-train: a TrainingSet without losses of heads."""
 
     def objective(
         self, model: MaskedAutoencoder, recipe: Recipe

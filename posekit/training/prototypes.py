@@ -73,17 +73,17 @@ class PrototypeLearning:
         self._moved: dict[str, Tensor] = {}
 
     def step_begins(self, step: int) -> None:
-        """See what the step's time switches on."""
+        """Switch on what the settings ask for at this step."""
         until, start = self.config.update_until, self.config.self_from
         self.moves = until is None or step < until * self.unit_steps
         self.supervises = start is not None and step >= start * self.unit_steps
         self._moved = {}
 
-    def __call__(self, model: PoseModel, made: PartOutputs) -> dict[str, Tensor]:
+    def __call__(self, model: PoseModel, outputs: PartOutputs) -> dict[str, Tensor]:
         """Return the summed losses of a part; see ExtraLoss."""
-        embedded = self.space.embedding(made.features)
+        embedded = self.space.embedding(outputs.features)
         totals: dict[str, Tensor] = {}
-        for group in made.part.groups:
+        for group in outputs.part.groups:
             if not len(group):
                 continue
             codec = model.head(group.head).codec
@@ -93,7 +93,7 @@ class PrototypeLearning:
             totals[f"{group.head}.prototypes"] = pull * len(group)
             totals[f"{group.head}.prototype_map"] = shape * len(group)
         if self.supervises:
-            parts = [self._agree(model, made, embedded, group) for group in made.part.groups]
+            parts = [self._agree(model, outputs, embedded, group) for group in outputs.part.groups]
             totals[".self_supervision"] = torch.stack(parts).sum()
         return totals
 
@@ -135,15 +135,17 @@ class PrototypeLearning:
             shape = (values * weights).mean() if weights.numel() else values.sum()
         return config.contrast * contrast + config.distance * distance, config.map_loss * shape
 
-    def _agree(self, model: PoseModel, made: PartOutputs, embedded: Tensor, group: Group) -> Tensor:
+    def _agree(
+        self, model: PoseModel, outputs: PartOutputs, embedded: Tensor, group: Group
+    ) -> Tensor:
         """Return the loss of one head to its pseudo points on the other heads' samples, summed."""
-        rows = torch.ones(len(made.features), dtype=torch.bool, device=made.features.device)
+        rows = torch.ones(len(outputs.features), dtype=torch.bool, device=outputs.features.device)
         rows[group.start : group.stop] = False
         if not rows.any():
-            return made.features.new_zeros((), dtype=torch.float32)
+            return outputs.features.new_zeros((), dtype=torch.float32)
         head, others = model.head(group.head), embedded[rows]
         with running_statistics(head):
-            output = head(made.features[rows])
+            output = head(outputs.features[rows])
         with torch.autocast(embedded.device.type, enabled=False):
             points, weights = self.pseudo_points(head, output, self.space.maps(others, group.head))
             target, weights = head.codec.encode(points, weights)
@@ -210,6 +212,7 @@ def assign(cosines: Tensor, keypoint: Tensor, config: PosebhConfig) -> Tensor:
     """
     count, keypoints, prototypes = cosines.shape
     own = cosines[torch.arange(count, device=cosines.device), keypoint].abs()
+    # |cosine| <= 1, so subtracting 1 keeps the exponential from overflowing; Sinkhorn rescales.
     share = torch.exp((own - 1) / config.temperature)
     for _ in range(config.iterations):
         sums = share.new_zeros(keypoints, prototypes).index_add_(0, keypoint, share)
@@ -242,6 +245,7 @@ def directions(pixels: Pixels, cosines: Tensor, chosen: Tensor) -> Tensor:
         float32 (K, M, D).
     """
     count, keypoints, prototypes = cosines.shape
+    # Flat index k * M + m, so dividing by M gives the keypoint.
     nearest = cosines.abs().flatten(1).argmax(1) // prototypes if count else pixels.keypoint
     index = pixels.keypoint * prototypes + chosen
     signs = cosines.flatten(1).gather(1, index[:, None]).sign()

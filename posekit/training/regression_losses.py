@@ -94,8 +94,8 @@ class IntegralLoss(PointLoss):
 class RleLoss(PointLoss):
     """The negative log-likelihood of the true position, under a distribution that is learned.
 
-    A RealNVP flow, shared by all keypoints, says what the scaled error looks like; it is trained
-    with the model and not needed afterwards.
+    A RealNVP flow, shared by all keypoints, models the distribution of the scaled error; it is
+    trained with the model and not needed afterwards.
 
     Source: Li et al., RLE (ICCV 2021), equation 10, in mmpose 1.x's arithmetic (`rle_head.py`,
     `regression_loss.py`): the flow's log-density is one number a keypoint and counts for both
@@ -140,6 +140,8 @@ class RealNvp(nn.Module):
     def log_density(self, points: Tensor) -> Tensor:
         """Return float32 (M,), the log-density at points (M, 2)."""
         log_det = points.new_zeros(len(points))
+        # Backwards through the couplings, from the point to the normal; each changes one coordinate
+        # by a function of the other, so its Jacobian is triangular and the log-determinant a sum.
         for number in reversed(range(len(self.scales))):
             kept = points.new_tensor([0.0, 1.0] if number % 2 == 0 else [1.0, 0.0])
             fixed = points * kept

@@ -123,7 +123,7 @@ class RunFolder:
 
     @cached_property
     def _boxes(self) -> dict[str, Any]:
-        """How each head's crops are made, so that the saved model needs no card to predict."""
+        """Return each head's rule for crops, so that the saved model needs no card to predict."""
         return {
             name: load_dataset_card(head.dataset).box.model_dump(mode="json")
             for name, head in self.recipe.heads.items()

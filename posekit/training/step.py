@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import torch
 import torch.distributed as dist
@@ -15,40 +15,40 @@ from posekit.data.batch import Batch, Group, Part
 from posekit.models import PoseModel
 from posekit.models.batch_norm import SharedBatchNorm2d
 from posekit.models.processes import rank_and_size
-from posekit.training.losses import LossTerm, PointLoss, loss_term
+from posekit.training.losses import PointLoss, loss_term
 from posekit.training.objective import Objective, Terms
 
 
 @dataclass(frozen=True)
 class PartOutputs:
-    """What the model made of one part of a batch.
+    """The outputs of the model for one part of a batch.
 
     Attributes:
         part: the crops and their groups.
         images: float (B, 3, h, w), normalised; None where the features come from the cache.
         features: (B, D, gh, gw), the backbone's map; each row through its own head's expert.
-        outputs: head -> what the head gave for its own rows.
+        by_head: head -> the head's output for its own rows.
     """
 
     part: Part
     images: Tensor | None
     features: Tensor
-    outputs: Mapping[str, Tensor]
+    by_head: Mapping[str, Tensor]
 
 
 class ExtraLoss(Protocol):
     """A loss beside the heads' own (distillation, prototypes, ...).
 
     Attributes:
-        names: every name that it may give, 'HEAD.NAME' or '.NAME'.
+        names: every name that it may return, 'HEAD.NAME' or '.NAME'.
     """
 
     names: tuple[str, ...]
 
     def step_begins(self, step: int) -> None:
-        """Hear the number of the optimizer step that comes."""
+        """Prepare for optimizer step number `step`."""
 
-    def __call__(self, model: PoseModel, made: PartOutputs) -> dict[str, Tensor]:
+    def __call__(self, model: PoseModel, outputs: PartOutputs) -> dict[str, Tensor]:
         """Return name -> float32 (), the loss summed over samples of a part, its weight included.
 
         'HEAD.NAME' is divided by the head's samples in the whole step, '.NAME' by all samples.
@@ -56,11 +56,11 @@ class ExtraLoss(Protocol):
         """
 
     def step_ends(self) -> None:
-        """Hear that the optimizer has stepped; called on every process."""
+        """Follow up an optimizer step; called on every process."""
 
 
 class LossModule(Objective):
-    """A PoseModel that takes a batch and gives each head's loss before division."""
+    """Each head's loss of a batch before division, by a PoseModel."""
 
     model: PoseModel
 
@@ -92,7 +92,7 @@ class LossModule(Objective):
             for number, part in enumerate(batch.parts)
             for group in part.groups
         }
-        outputs: list[dict[str, Tensor]] = [{} for _ in batch.parts]
+        by_head: list[dict[str, Tensor]] = [{} for _ in batch.parts]
         terms: dict[str, tuple[Tensor, Tensor]] = {}
         for head in self.losses:
             if head not in places:
@@ -102,11 +102,11 @@ class LossModule(Objective):
             number, group = places[head]
             rows = (head, slice(group.start, group.stop))
             output = self.model.run_heads(features[number][1], [rows])[head]
-            outputs[number][head] = output
+            by_head[number][head] = output
+            loss, codec = cast(PointLoss, self.losses[head]), self.model.head(head).codec
             with torch.autocast(output.device.type, enabled=False):
-                term = self._term(head, output, group)
-            terms[head] = (term.total, term.weight)
-        for part, (images, found), own in zip(batch.parts, features, outputs, strict=True):
+                terms[head] = loss_term(loss, codec, output, group.points, _labelled(group))
+        for part, (images, found), own in zip(batch.parts, features, by_head, strict=True):
             self._add_extras(terms, PartOutputs(part, images, found, own))
         return terms
 
@@ -121,13 +121,14 @@ class LossModule(Objective):
         total = self.model.head(head)(features.detach()[:0]).float().sum()
         return total, torch.zeros_like(total)
 
-    def _add_extras(self, terms: dict[str, tuple[Tensor, Tensor]], made: PartOutputs) -> None:
-        rows = {group.head: len(group) for group in made.part.groups}
+    def _add_extras(self, terms: dict[str, tuple[Tensor, Tensor]], outputs: PartOutputs) -> None:
+        rows = {group.head: len(group) for group in outputs.part.groups}
         for extra in self.extras:
-            for name, total in extra(self.model, made).items():
+            for name, total in extra(self.model, outputs).items():
                 head = name.partition(".")[0]
-                count = total.new_tensor(float(rows[head] if head else len(made.part.images)))
-                terms[name] = _plus(terms.get(name), (total, count))
+                count = total.new_tensor(float(rows[head] if head else len(outputs.part.images)))
+                before = terms.get(name, (0.0, 0.0))
+                terms[name] = (total + before[0], count + before[1])
 
     def label_weight(self, batch: Batch) -> dict[str, Tensor]:
         """Return head -> sum of the weights that `forward` would give, without the model."""
@@ -137,11 +138,6 @@ class LossModule(Objective):
                 codec = self.model.head(group.head).codec
                 weights[group.head] = codec.encode(group.points, _labelled(group))[1].sum()
         return weights
-
-    def _term(self, head: str, output: Tensor, group: Group) -> LossTerm:
-        loss = cast(PointLoss, self.losses[head])
-        codec = self.model.head(head).codec
-        return loss_term(loss, codec, output, group.points, _labelled(group))
 
 
 @dataclass(frozen=True)
@@ -234,9 +230,10 @@ def run_step(
     device = batches[0].parts[0].images.device
     local_rows = {h: torch.tensor(float(n), device=device) for h, n in rows_of(batches).items()}
     rows = {h: float(n) for h, n in sum_over_processes(local_rows, heads).items()}
+    # Divisors span all micro-batches, so with several of them the labels are counted before.
     ahead = None
     if len(batches) > 1:
-        ahead = sum_over_processes(_add([inner.label_weight(b) for b in batches]), heads)
+        ahead = sum_over_processes(add_up([inner.label_weight(b) for b in batches]), heads)
     logged: list[Terms] = []
     for number, batch in enumerate(batches):
         terms: Terms = module(batch)
@@ -277,11 +274,8 @@ def _complete(weights: Mapping[str, Tensor], terms: Terms) -> dict[str, Tensor]:
     return {head: weights.get(head, own) for head, (_, own) in terms.items()}
 
 
-def _plus(first: tuple[Tensor, Tensor] | None, second: tuple[Tensor, Tensor]) -> Any:
-    return second if first is None else (first[0] + second[0], first[1] + second[1])
-
-
-def _add(maps: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+def add_up(maps: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return head -> sum over several mappings; a head may be absent from some."""
     total: dict[str, Tensor] = {}
     for values in maps:
         for head, value in values.items():

@@ -21,7 +21,7 @@ _REPEATS = 5
 
 
 @dataclass(frozen=True)
-class Work:
+class StepCost:
     """What training a sample costs, and what the machine can do.
 
     Attributes:
@@ -48,7 +48,7 @@ class Work:
         return total
 
 
-def measure_work(model: Any, device: torch.device, precision: str) -> Work | None:
+def measure_step_cost(model: Any, device: torch.device, precision: str) -> StepCost | None:
     """Count a PoseModel's operations and time a product; None for other models.
 
     Cost: a forward pass of one sample for each input size, and five products of 768 x 768 on a CPU
@@ -69,7 +69,7 @@ def measure_work(model: Any, device: torch.device, precision: str) -> Work | Non
             _, of_head = _counted(head, features)
         backbone[name] = of_backbone * (3.0 if _trains(model.backbone) else 1.0)
         heads[name] = of_head * (3.0 if _trains(head) else 1.0)
-    return Work(backbone, heads, product_speed(device.type, precision))
+    return StepCost(backbone, heads, product_speed(device.type, precision))
 
 
 @lru_cache(maxsize=8)
@@ -105,7 +105,7 @@ def _trains(module: nn.Module) -> bool:
 
 @contextmanager
 def _as_in_evaluation(model: nn.Module) -> Any:
-    """Rest batch norms and drop paths; plain attention, whose products the counter knows."""
+    """Hold batch norms and drop paths in eval mode; use plain attention, which can be counted."""
     fused = [m for m in model.modules() if getattr(m, "fused_attn", False)]
     training = model.training
     model.eval()

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from posekit.codecs import build_codec, inverse_crop_matrices, transform_points
+from posekit.codecs import build_codec
+from posekit.warp import inverse_crop_matrices, transform_points
 
 pytestmark = pytest.mark.shared
 

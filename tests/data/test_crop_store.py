@@ -13,7 +13,7 @@ from posekit.config.augmentation import AugmentationConfig
 from posekit.config.recipe import Sampling
 from posekit.data.augment import KeyedDraws
 from posekit.data.crop_store import CropStore, open_store
-from posekit.data.crops import HeadData, draw_samples, image_to_crop
+from posekit.data.crops import CropSource, draw_samples, image_to_crop
 from posekit.data.loader import MixedLoader
 from posekit.data.neighbourhood import Reach, neighbourhoods
 from posekit.data.sampler import MixedSampler, Source
@@ -25,8 +25,8 @@ WILD = AugmentationConfig(
 SIZE = (64, 48)
 
 
-def head_of(index, config=WILD, warp="udp") -> HeadData:
-    return HeadData(index, SIZE, warp, config)
+def head_of(index, config=WILD, warp="udp") -> CropSource:
+    return CropSource(index, SIZE, warp, config)
 
 
 def loader_of(index, config=WILD, warp="udp", **more) -> MixedLoader:

@@ -11,7 +11,7 @@ from toy_data import make_instance
 from posekit.config.augmentation import AugmentationConfig
 from posekit.data.augment import Geometry, KeyedDraws, Pixels
 from posekit.data.crops import (
-    HeadData,
+    CropSource,
     Sample,
     change_pixels,
     draw_samples,
@@ -49,7 +49,7 @@ def test_a_mirrored_crop_is_the_crop_of_the_mirrored_image(warp):
 def test_keypoints_lie_on_their_dots_in_augmented_crops(make_index, warp):
     index = make_index(6)
     config = AugmentationConfig(half_body=0, scale=0.2, shift_once=False)
-    head = HeadData(index, (96, 72), warp, config)
+    head = CropSource(index, (96, 72), warp, config)
     rows = np.repeat(np.arange(6), 8)
     samples = draw_samples(head, rows, np.tile(np.arange(8), 6), KeyedDraws(0, "toy"))
     matrices = image_to_crop([sample.geometry for sample in samples], head.input_size, warp)

@@ -18,7 +18,8 @@ from posekit.config.augmentation import NO_AUGMENTATION, AugmentationConfig
 from posekit.config.recipe import Sampling
 from posekit.data.batch import Batch
 from posekit.data.images import read_image
-from posekit.data.loader import HeadData, MixedLoader, _Steps
+from posekit.data.loader import CropSource, MixedLoader
+from posekit.data.make_batch import BatchMaker
 from posekit.data.sampler import MixedSampler, Source
 from posekit.errors import ConfigError, DatasetError
 
@@ -31,11 +32,11 @@ def sampler_of(data, batch_size=6, **more) -> MixedSampler:
 
 
 @pytest.fixture
-def data(make_index) -> dict[str, HeadData]:
+def data(make_index) -> dict[str, CropSource]:
     return {
-        "people": HeadData(make_index(9, "people"), (64, 48), "udp", BRIGHT),
-        "animals": HeadData(make_index(5, "animals"), (64, 48), "plain", BRIGHT),
-        "faces": HeadData(make_index(4, "faces"), (32, 32), "udp", BRIGHT),
+        "people": CropSource(make_index(9, "people"), (64, 48), "udp", BRIGHT),
+        "animals": CropSource(make_index(5, "animals"), (64, 48), "plain", BRIGHT),
+        "faces": CropSource(make_index(4, "faces"), (32, 32), "udp", BRIGHT),
     }
 
 
@@ -126,7 +127,7 @@ def test_another_seed_gives_other_crops_of_other_rows(data):
 
 def test_several_instances_of_an_image_are_decoded_once(make_index, monkeypatch):
     crowd = [make_instance(i, image="images/0.png", image_id=0) for i in range(12)]
-    data = {"people": HeadData(make_index(instances=crowd), (64, 48), "udp", NO_AUGMENTATION)}
+    data = {"people": CropSource(make_index(instances=crowd), (64, 48), "udp", NO_AUGMENTATION)}
     read = []
     monkeypatch.setattr(
         "posekit.data.make_batch.read_image",
@@ -144,7 +145,7 @@ def break_images(index, rows) -> None:
 def test_a_broken_image_is_replaced_named_and_training_goes_on(make_index):
     index = make_index(40)
     break_images(index, [7])
-    data = {"people": HeadData(index, (64, 48), "udp", BRIGHT)}
+    data = {"people": CropSource(index, (64, 48), "udp", BRIGHT)}
     loader = MixedLoader(data, sampler_of(data, 10))
     batches = take(loader, 8)
     errors = [error for batch in batches for error in batch.errors]
@@ -160,7 +161,7 @@ def test_a_broken_image_is_replaced_named_and_training_goes_on(make_index):
 def test_a_missing_image_is_replaced_by_the_next_row_of_the_order(make_index):
     index = make_index(10)
     index.image_file(4).unlink()
-    data = {"people": HeadData(index, (64, 48), "udp", BRIGHT)}
+    data = {"people": CropSource(index, (64, 48), "udp", BRIGHT)}
     sampler = sampler_of(data, 10)
     [slot] = [slot for slot in sampler.batch(0) if slot.row == 4]
     place = sampler.batch(0).index(slot)
@@ -172,7 +173,7 @@ def test_a_missing_image_is_replaced_by_the_next_row_of_the_order(make_index):
 def test_a_replaced_sample_has_pixels_and_keypoints_of_the_same_row(make_index):
     index = make_index(10)
     break_images(index, [4])
-    data = {"people": HeadData(index, (64, 48), "udp", NO_AUGMENTATION)}
+    data = {"people": CropSource(index, (64, 48), "udp", NO_AUGMENTATION)}
     group = MixedLoader(data, sampler_of(data, 10)).batch(0).groups[0]
     images = MixedLoader(data, sampler_of(data, 10)).batch(0).parts[0].images
     for i in range(10):
@@ -183,7 +184,7 @@ def test_a_replaced_sample_has_pixels_and_keypoints_of_the_same_row(make_index):
 def test_too_many_broken_images_stop_training(make_index):
     index = make_index(60)
     break_images(index, range(0, 60, 6))
-    data = {"people": HeadData(index, (64, 48), "udp", BRIGHT)}
+    data = {"people": CropSource(index, (64, 48), "udp", BRIGHT)}
     batches = MixedLoader(data, sampler_of(data, 10)).batches()
     with pytest.raises(DatasetError, match=r"toy/train: \d+ of the \d+ samples drawn .* 5%") as e:
         list(islice(batches, 20))
@@ -192,7 +193,7 @@ def test_too_many_broken_images_stop_training(make_index):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_folder_without_images_stops_at_once_with_one_sentence(make_index, workers):
-    data = {"people": HeadData(make_index(30, images=False), (64, 48), "udp", BRIGHT)}
+    data = {"people": CropSource(make_index(30, images=False), (64, 48), "udp", BRIGHT)}
     with pytest.raises(DatasetError, match=r"17 images .* in a row .* there is no such image"):
         next(MixedLoader(data, sampler_of(data), workers=workers).batches())
 
@@ -204,7 +205,7 @@ def test_heads_without_data_and_data_without_heads_are_refused(data):
 
 def test_a_dataset_without_labels_is_refused(make_index):
     index = make_index(instances=[make_instance(0, visibility=np.zeros(5, np.uint8))])
-    data = {"people": HeadData(index, (64, 48), "udp", BRIGHT)}
+    data = {"people": CropSource(index, (64, 48), "udp", BRIGHT)}
     sampler = MixedSampler([Source("people", "x", np.arange(1))], Sampling(), 2)
     with pytest.raises(DatasetError, match="none of its 1 instances can be trained on"):
         MixedLoader(data, sampler)
@@ -215,13 +216,13 @@ def test_what_a_worker_gets_does_not_grow_with_the_index(make_index, tmp_path):
     large = inflate(small, 200_000, tmp_path / "large")
     sizes = []
     for index in (small, large):
-        data = {"people": HeadData(index, (64, 48), "udp", BRIGHT)}
-        sizes.append(len(pickle.dumps(_Steps(data, sampler_of(data), {}))))
+        data = {"people": CropSource(index, (64, 48), "udp", BRIGHT)}
+        sizes.append(len(pickle.dumps(BatchMaker(data, sampler_of(data)))))
     assert abs(sizes[0] - sizes[1]) < 200
 
 
 def test_a_worker_sends_crops_and_keypoints_but_no_heatmaps(data):
-    _, parts, _ = _Steps(data, sampler_of(data), {})[0]
+    _, parts, _ = BatchMaker(data, sampler_of(data))[0]
     images = sum(image.numel() for image, _ in parts)
     small = sum(
         value.nbytes
@@ -244,10 +245,10 @@ def test_a_large_jpeg_is_decoded_smaller_only_where_the_crop_is_much_smaller(mak
     from PIL import Image  # noqa: PLC0415
 
     Image.fromarray(big).save(index.image_file(0), quality=95, subsampling=0)
-    data = {"people": HeadData(index, (64, 48), "udp", NO_AUGMENTATION)}
+    data = {"people": CropSource(index, (64, 48), "udp", NO_AUGMENTATION)}
     loader = MixedLoader(data, sampler_of(data, 1))
     batch = loader.batch(0)
-    pixels, placement = loader._steps.make.__self__._sources["people"].read(0, 7.0)
+    pixels, placement = loader._maker._sources["people"].read(0, 7.0)
     assert pixels.shape == (160, 240, 3)
     np.testing.assert_allclose(placement, [0.25, 0.25, -0.375, -0.375])
     for x, y in batch.groups[0].points[0].round().long().tolist():
@@ -273,7 +274,7 @@ def test_a_terminated_worker_ends_quietly_and_ctrl_c_is_the_main_process_busines
 
 
 def test_a_sample_crosses_from_worker_to_main_as_its_crop_and_a_few_numbers(data):
-    packed = _Steps(data, sampler_of(data, 12), {})[0]
+    packed = BatchMaker(data, sampler_of(data, 12))[0]
     shape = [image.shape for image, _ in packed[1]]
     pixels = sum(int(np.prod(one)) for one in shape)
     travelling = (packed[0], [(None, groups) for _, groups in packed[1]], packed[2])
@@ -300,8 +301,8 @@ def test_a_ten_times_longer_index_does_not_raise_the_memory_of_a_worker(make_ind
     grown = []
     for rows in (30_000, 300_000):
         index = inflate(small, rows, tmp_path / str(rows))
-        data = {"people": HeadData(index, (64, 48), "udp", BRIGHT)}
-        grown.append(_own_kib_of_a_worker(pickle.dumps(_Steps(data, sampler_of(data), {}))))
+        data = {"people": CropSource(index, (64, 48), "udp", BRIGHT)}
+        grown.append(_own_kib_of_a_worker(pickle.dumps(BatchMaker(data, sampler_of(data)))))
     assert grown[1] - grown[0] < 270_000 * 4 / 1024 + 600
 
 

@@ -215,3 +215,9 @@ def test_a_million_rows_keep_two_orders_in_memory_at_most():
     kept = list(one._kept.values())
     assert len(kept) <= 2
     assert sum(order.nbytes for order in kept) <= 8_000_000
+
+
+def test_the_quotas_of_the_documented_example_alternate_between_two_patterns():
+    quotas = Quotas([Fraction(1, 2), Fraction(3, 8), Fraction(1, 8)], 4)
+    assert [quotas.of_step(step) for step in range(4)] == [[2, 2, 0], [2, 1, 1]] * 2
+    assert quotas.before(4) == [8, 6, 2]

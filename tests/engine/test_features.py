@@ -12,6 +12,7 @@ import torch
 
 import posekit
 from posekit.config.recipe import recipe_from_dict
+from posekit.data.make_batch import BatchMaker
 from posekit.engine.prepare_run import prepare_run
 from posekit.errors import ConfigError, PosekitError
 from posekit.training.step import LossModule, LossScale, run_step
@@ -35,9 +36,8 @@ def cached(tiny):
 def _without_cache(recipe):
     """The same run with the crops themselves: as many views, no features."""
     run = prepare_run(recipe, dry=True)
-    maker = run.loader._steps
-    data, sampler, stores, views, _ = maker._arguments
-    run.loader._steps = type(maker)(data, sampler, stores, views, {})
+    maker = run.loader._maker
+    run.loader._maker = BatchMaker(maker._heads, maker._sampler, views=maker._views)
     return run
 
 
@@ -158,7 +158,7 @@ def test_other_weights_or_a_changed_image_make_another_cache(cached, tmp_path):
 
 def _folders(recipe):
     loader = prepare_run(recipe).loader
-    return {name: store.folder for name, store in loader._steps._arguments[4].items()}
+    return {name: store.folder for name, store in loader._maker._features.items()}
 
 
 def test_a_broken_image_is_replaced_by_the_same_sample_as_without_the_cache(cached, tmp_path):
@@ -202,6 +202,6 @@ def test_experts_have_features_of_their_own(cached):
     data["backbone"]["experts"] = {}
     data["heads"]["rings"] = {**data["heads"]["blobs"], "dataset": "blobs"}
     run = prepare_run(recipe_from_dict(data))
-    folders = {name: s.folder for name, s in run.loader._steps._arguments[4].items()}
+    folders = {name: s.folder for name, s in run.loader._maker._features.items()}
     assert len(set(folders.values())) == 2
     assert json.loads((folders["blobs"] / "progress.json").read_text())["chunks"] == 1

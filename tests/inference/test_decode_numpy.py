@@ -10,7 +10,7 @@ from inference_helpers import SCHEMA_A, head
 from posekit.codecs import build_codec, codec_kinds
 from posekit.inference.decode_numpy import decode_maps
 from posekit.models.predict import predict_crops
-from posekit.warp import box_matrices, cut_crops
+from posekit.warp import cut_boxes
 
 SIZE = (64, 48)
 CODECS = [
@@ -77,8 +77,7 @@ def test_the_maps_of_crops_are_decoded_as_on_the_one_road(make_model, picture, k
             weights.mul_(10)  # an untrained head's maps are nearly flat
     codec = model.head("a").codec
     boxes = np.array([[20.0, 10, 60, 90], [70, 30, 50, 50], [-10, 5, 70, 60], [0, 0, 160, 120]])
-    to_crop, _ = box_matrices(boxes, SIZE, 1.25, True, codec.warp)
-    crops = cut_crops([picture] * len(boxes), to_crop, SIZE)
+    crops, _ = cut_boxes([picture] * len(boxes), boxes, SIZE, 1.25, True, codec.warp)
     found = predict_crops(model, crops, ["a"], flip_test=flip)["a"]
     settings = codec.config.model_dump(mode="json")
     points, scores = decode_maps(found.maps.numpy(), settings, SIZE, codec.warp)

@@ -20,7 +20,7 @@ from posekit.inference.detector_card import DetectorCard, InputCard, OutputCard,
 from posekit.inference.detectors import OnnxDetector, TorchvisionDetector, open_detector
 from posekit.inference.files import predict_files
 from posekit.inference.predictor import Predictor
-from posekit.inference.video import Look
+from posekit.inference.video import VideoOptions
 
 # In pixels of an input of 80 x 80: two boxes that overlap, one of another class, one unsure.
 CORNERS = np.array(
@@ -190,7 +190,7 @@ def test_a_detectors_boxes_and_scores_reach_the_files(make_model, photo, tmp_pat
 
     predictor = Predictor(make_model({"a": head(SCHEMA_A)}), device="cpu")
     done = predict_files(
-        predictor, [photo], tmp_path / "out", detector=Fixed(), look=Look(overlay=False)
+        predictor, [photo], tmp_path / "out", detector=Fixed(), options=VideoOptions(overlay=False)
     )
     (found,) = json.loads(done.written[0].read_text())["annotations"]
     expected = predictor.predict(photo, [10, 10, 50, 60])
@@ -258,5 +258,5 @@ def test_missing_extras_are_named(monkeypatch, tmp_path):
     with pytest.raises(PosekitError, match=r"pip install 'posekit\[export\]'"):
         OnnxDetector(write_card(tmp_path))
     monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace())
-    with pytest.raises(ConfigError, match="not a whole ONNX model"):
+    with pytest.raises(PosekitError, match="not a whole ONNX model"):
         OnnxDetector(write_card(tmp_path))

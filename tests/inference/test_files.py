@@ -13,7 +13,7 @@ from inference_helpers import SCHEMA_A, head
 from posekit.errors import PredictionError
 from posekit.inference.files import find_inputs, predict_files
 from posekit.inference.predictor import Predictor
-from posekit.inference.video import Look, VideoInfo, VideoReader, VideoSink
+from posekit.inference.video import VideoInfo, VideoOptions, VideoReader, VideoSink
 from posekit.poses.boxes import BoxFile
 
 
@@ -45,7 +45,9 @@ def test_a_photograph_gives_json_and_picture_beside_each_other(predictor, photo,
 
 def test_all_heads_write_each_head_and_the_fused_pose(make_model, photo, tmp_path):
     predictor = Predictor(make_model(), device="cpu")
-    done = predict_files(predictor, [photo], tmp_path / "out", head="all", look=Look(overlay=False))
+    done = predict_files(
+        predictor, [photo], tmp_path / "out", head="all", options=VideoOptions(overlay=False)
+    )
     data = json.loads(done.written[0].read_text())
     assert set(data["heads"]) == {"a", "b"}
     assert data["fused"]["categories"][0]["name"] == "a+b"
@@ -58,7 +60,7 @@ def test_a_folder_keeps_its_structure_and_a_bad_file_is_passed_over(predictor, p
     photo.rename(folder / "deep" / "a.png")
     (folder / "broken.jpg").write_bytes(b"nothing")
     (folder / "notes.txt").write_text("no image")
-    done = predict_files(predictor, [folder], tmp_path / "out", look=Look(overlay=False))
+    done = predict_files(predictor, [folder], tmp_path / "out", options=VideoOptions(overlay=False))
     assert done.written == [tmp_path / "out" / "deep" / "a.poses.json"]
     assert list(done.failed) == [str(folder / "broken.jpg")]
     assert "cannot be decoded" in done.failed[str(folder / "broken.jpg")]
@@ -84,7 +86,11 @@ def test_boxes_from_a_file_are_used_and_an_unlisted_image_has_no_poses(predictor
     boxes = tmp_path / "boxes.json"
     boxes.write_text(json.dumps({"photo.png": [[1, 2, 60, 70], [5, 5, 40, 40]]}))
     done = predict_files(
-        predictor, [photo, other], tmp_path / "out", boxes=boxes, look=Look(overlay=False)
+        predictor,
+        [photo, other],
+        tmp_path / "out",
+        boxes=boxes,
+        options=VideoOptions(overlay=False),
     )
     assert done.poses == 2
     assert done.images == 2
@@ -154,7 +160,7 @@ def test_a_video_gives_a_line_per_frame_and_an_overlay_of_all_frames(predictor, 
 
 def test_video_poses_equal_those_of_its_frames_as_images(predictor, tmp_path):
     clip = make_clip(tmp_path / "clip.avi", 3)
-    done = predict_files(predictor, [clip], tmp_path / "out", look=Look(overlay=False))
+    done = predict_files(predictor, [clip], tmp_path / "out", options=VideoOptions(overlay=False))
     lines = [json.loads(line) for line in done.written[0].read_text().splitlines()][1:]
     reader = VideoReader(clip)
     single = predictor.predict(list(reader))
@@ -205,5 +211,7 @@ def test_a_video_holds_only_a_few_frames_in_memory(predictor, tmp_path, monkeypa
         most = max(most, len(ahead) - done)
 
     monkeypatch.setattr(VideoReader, "__iter__", counted)
-    predict_files(predictor, [clip], tmp_path / "out", look=Look(overlay=False), progress=progress)
+    predict_files(
+        predictor, [clip], tmp_path / "out", options=VideoOptions(overlay=False), progress=progress
+    )
     assert 0 < most <= predictor.batch_size

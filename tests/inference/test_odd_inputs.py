@@ -16,7 +16,7 @@ from posekit.errors import PredictionError
 from posekit.inference.files import predict_files
 from posekit.inference.predictor import Predictor
 from posekit.inference.runtime import RuntimePredictor
-from posekit.inference.video import Look
+from posekit.inference.video import VideoOptions
 
 
 def write_odd_images(folder: Path, picture: np.ndarray) -> tuple[set[str], set[str]]:
@@ -53,7 +53,7 @@ def test_each_odd_file_is_predicted_or_named_in_one_sentence(make_model, picture
     good, bad = write_odd_images(folder, picture)
     make_clip(folder / "clip.avi", 3, size=(46, 62))
     predictor = Predictor(make_model({"a": head(SCHEMA_A)}), device="cpu", max_pixels=500_000)
-    done = predict_files(predictor, [folder], tmp_path / "out", look=Look(smooth=True))
+    done = predict_files(predictor, [folder], tmp_path / "out", options=VideoOptions(smooth=True))
     assert (done.images, done.videos) == (len(good), 1)
     assert {Path(name).name for name in done.failed} == bad
     for name, sentence in done.failed.items():

@@ -11,11 +11,11 @@ import torch
 from inference_helpers import SCHEMA_A, SCHEMA_B, head
 from PIL import Image
 
-from posekit.codecs import crop_matrices, crop_size_for, inverse_crop_matrices, warp_image
 from posekit.config.cards import BoxCard
 from posekit.errors import CheckpointError, PosekitError, PredictionError
-from posekit.inference import HeadPoses, Predictor, load
+from posekit.inference.predictor import HeadPoses, Predictor, load
 from posekit.models import save_checkpoint
+from posekit.warp import crop_matrices, crop_size_for, inverse_crop_matrices, warp_image
 
 BOXES = np.array([[20.0, 10, 60, 90], [70, 30, 50, 50]])
 
@@ -149,7 +149,8 @@ def test_several_images_as_one_tensor_are_several_images(predictor, picture):
 def test_no_boxes_give_no_poses_and_no_images_neither(predictor, picture):
     poses = predictor.predict([picture, picture], [[], BOXES], head="a")
     assert poses.image_index.tolist() == [1, 1]
-    assert len(predictor.predict(picture, np.zeros((0, 4)), head="a")) == 0
+    none = predictor.predict(picture, np.zeros((0, 4)), head="a")
+    assert (len(none), none.image_names) == (0, ("image 0",))
     empty = predictor.predict([], head="all")
     assert empty["b"].keypoints.shape == (0, len(SCHEMA_B), 2)
 

@@ -15,7 +15,7 @@ from posekit.errors import PredictionError
 from posekit.inference import video as video_module
 from posekit.inference.files import predict_files
 from posekit.inference.predictor import Predictor
-from posekit.inference.video import Camera, Look, VideoReader, camera_number, predict_video
+from posekit.inference.video import Camera, VideoOptions, VideoReader, camera_number, predict_video
 
 
 @pytest.fixture
@@ -43,16 +43,16 @@ def lines_of(file: Path) -> list[dict]:
 @pytest.mark.parametrize("cut", [0, 25])
 def test_a_stopped_video_goes_on_and_equals_an_uninterrupted_run(predictor, tmp_path, smooth, cut):
     clip = make_clip(tmp_path / "clip.avi", 9)
-    predictor.batch_size, look = 1, Look(smooth=smooth)
-    whole = predict_video(predictor, clip, tmp_path / "whole", look=look)
+    predictor.batch_size, options = 1, VideoOptions(smooth=smooth)
+    whole = predict_video(predictor, clip, tmp_path / "whole", options=options)
     with pytest.raises(Stopped):
-        predict_video(predictor, clip, tmp_path / "part", look=look, progress=stop_after(5))
+        predict_video(predictor, clip, tmp_path / "part", options=options, progress=stop_after(5))
     partial = tmp_path / "part.partial.jsonl"
     assert not (tmp_path / "part.jsonl").exists()
     os.truncate(partial, partial.stat().st_size - cut)  # a line that was not finished
     rows = []
     predictor.model.backbone.register_forward_hook(lambda _m, args, _o: rows.append(len(args[0])))
-    done = predict_video(predictor, clip, tmp_path / "part", look=look, resume=True)
+    done = predict_video(predictor, clip, tmp_path / "part", options=options, resume=True)
     assert done.resumed == (4 if cut else 5)
     assert sum(rows) == 9 - done.resumed
     assert lines_of(done.written[0]) == lines_of(whole.written[0])
@@ -79,7 +79,7 @@ def test_what_is_done_is_left_out_and_other_settings_are_refused(predictor, tmp_
     first.written[0].unlink()
     assert predict_files(predictor, [photo, clip], out, resume=True).images == 1
     with pytest.raises(PredictionError, match=r"another smooth \(False, now True\)"):
-        predict_files(predictor, [photo], out, look=Look(smooth=True), resume=True)
+        predict_files(predictor, [photo], out, options=VideoOptions(smooth=True), resume=True)
 
 
 class FakeDevice:
@@ -124,7 +124,9 @@ def test_a_camera_is_an_input_and_stops_after_the_frames_asked_for(
     predictor, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(Camera.__init__, "__defaults__", (lambda _number: FakeDevice(100),))
-    done = predict_files(predictor, ["camera:1"], tmp_path, frames=4, look=Look(overlay=False))
+    done = predict_files(
+        predictor, ["camera:1"], tmp_path, frames=4, options=VideoOptions(overlay=False)
+    )
     assert [path.name for path in done.written] == ["camera-1.poses.jsonl"]
     assert len(lines_of(done.written[0])) == 5
 
@@ -146,7 +148,9 @@ def test_a_video_that_ends_early_is_told(predictor, tmp_path):
     data = whole.read_bytes()
     cut = tmp_path / "cut.avi"
     cut.write_bytes(data[: len(data) // 2])
-    done = predict_files(predictor, [cut, whole], tmp_path / "out", look=Look(overlay=False))
+    done = predict_files(
+        predictor, [cut, whole], tmp_path / "out", options=VideoOptions(overlay=False)
+    )
     assert done.videos == 2
     (warning,) = done.warnings
     assert "cut.avi: only" in warning
@@ -179,6 +183,8 @@ def test_frames_without_an_instance_have_a_line_and_a_picture(predictor, tmp_pat
     shown = []
     monkeypatch.setattr(video_module, "_show", lambda *arguments: shown.append(arguments))
     clip = make_clip(tmp_path / "clip.avi", 3)
-    done = predict_video(predictor, clip, tmp_path / "o", boxes=Nobody(), look=Look(overlay=False))
+    done = predict_video(
+        predictor, clip, tmp_path / "o", boxes=Nobody(), options=VideoOptions(overlay=False)
+    )
     assert [frame["poses"] for frame in lines_of(done.written[0])[1:]] == [[], [], []]
     assert len(shown) == 3

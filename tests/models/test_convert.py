@@ -40,18 +40,20 @@ def rows_of(datasets):
 @pytest.mark.shared
 @pytest.mark.parametrize("kind", ["classic", "simple"])
 def test_official_vitpose_gives_the_reference_maps(folder, parity, make_spec, kind):
-    made = convert(folder / f"vitpose_tiny_{kind}.pth", {"coco": make_spec(17)}, num_heads=4)
+    model, ledger = convert(
+        folder / f"vitpose_tiny_{kind}.pth", {"coco": make_spec(17)}, num_heads=4
+    )
     with torch.no_grad():
-        close(made.model.features(parity["x"]), parity[f"{kind}_features"])
-        found = made.model(parity["x"], [("coco", slice(0, 5))])["coco"]
+        close(model.features(parity["x"]), parity[f"{kind}_features"])
+        found = model(parity["x"], [("coco", slice(0, 5))])["coco"]
     close(found, parity[f"{kind}_heatmaps"])
-    assert made.ledger.counts() == {"used": len(made.model.state_dict())}
+    assert ledger.counts() == {"used": len(model.state_dict())}
 
 
 @pytest.fixture
 def plus(folder, make_spec) -> PoseModel:
     heads = {f"set{i}": make_spec(k) for i, k in enumerate((17, 14, 21))}
-    return convert(folder / "vitpose_plus_tiny.pth", heads, num_heads=4).model
+    return convert(folder / "vitpose_plus_tiny.pth", heads, num_heads=4)[0]
 
 
 @pytest.mark.shared
@@ -158,9 +160,8 @@ def test_transformers_folders_give_transformers_maps(folder, make_spec, name):
     golden = {
         key: torch.from_numpy(value) for key, value in np.load(folder / name / "parity.npz").items()
     }
-    made = convert(folder / name, {"coco": make_spec(17)})
-    model = made.model
+    model, ledger = convert(folder / name, {"coco": make_spec(17)})
     routes = rows_of(golden["dataset_idx"]) if model.backbone.experts else None
     with torch.no_grad():
         close(model.run_head("coco", model.backbone(golden["x"], routes)), golden["heatmaps"])
-    assert {entry.action for entry in made.ledger.entries} == {"used", "merged"}
+    assert {entry.action for entry in ledger.entries} == {"used", "merged"}

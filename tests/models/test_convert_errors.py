@@ -42,7 +42,7 @@ def test_wrapped_and_prefixed_files_give_the_same_model(tensors, write, make_spe
         write(tensors, "b.pth"),
         write({"module": {f"module.{name}": t for name, t in tensors.items()}}, "c.pth"),
     ]
-    states = [convert(file, heads, num_heads=4).model.state_dict() for file in files]
+    states = [convert(file, heads, num_heads=4)[0].state_dict() for file in files]
     for state in states[1:]:
         assert all(torch.equal(state[name], tensor) for name, tensor in states[0].items())
 
@@ -64,8 +64,8 @@ def test_a_head_with_other_keypoints_is_an_error_and_a_larger_one_is_cut(tensors
     file = write(tensors)
     with pytest.raises(CheckpointError, match=r"head 'body' does not fit.*final_layer"):
         convert(file, {"body": make_spec(6)}, num_heads=4)
-    cut = convert(file, {"body": make_spec(4)}, num_heads=4)
-    assert cut.ledger.counts()["resized"] == 2
+    _, ledger = convert(file, {"body": make_spec(4)}, num_heads=4)
+    assert ledger.counts()["resized"] == 2
     with pytest.raises(CheckpointError, match="no head number 1 for 'face'"):
         convert(file, {"body": make_spec(5), "face": make_spec(5)}, num_heads=4)
 
@@ -77,17 +77,17 @@ def test_leftovers_of_the_split_tool_are_left_out_with_a_reason(tensors, write, 
             tensors[f"{prefix}.weight"] = torch.ones(12, 192)
             tensors[f"{prefix}.bias"] = torch.ones(12)
     tensors["associate_keypoint_heads.0.final_layer.bias"] = torch.ones(5)
-    made = convert(write(tensors), {"body": make_spec(5)}, num_heads=4)
-    assert made.ledger.counts()["left out"] == 13
-    notes = {entry.note for entry in made.ledger.entries if entry.action == "left out"}
+    model, ledger = convert(write(tensors), {"body": make_spec(5)}, num_heads=4)
+    assert ledger.counts()["left out"] == 13
+    notes = {entry.note for entry in ledger.entries if entry.action == "left out"}
     assert len(notes) == 2
-    assert made.model.backbone.experts == ()
+    assert model.backbone.experts == ()
 
 
 def test_posebh_files_give_their_keypoint_heads(tensors, write, make_spec):
     tensors["proto_head.kpt_prototype.prototypes"] = torch.ones(5, 3, 64)
-    made = convert(write(tensors), {"body": make_spec(5)}, num_heads=4)
-    (left,) = [entry for entry in made.ledger.entries if entry.action == "left out"]
+    _, ledger = convert(write(tensors), {"body": make_spec(5)}, num_heads=4)
+    (left,) = [entry for entry in ledger.entries if entry.action == "left out"]
     assert "embedding head" in left.note
 
 
@@ -141,7 +141,7 @@ def test_position_tables_are_resized_from_the_size_that_the_source_was_made_for(
 ):
     small = make_model().eval()
     save_checkpoint(tmp_path / "own.safetensors", small)
-    official = convert(write(tensors), {"body": make_spec(5)}, num_heads=4).model
+    official = convert(write(tensors), {"body": make_spec(5)}, num_heads=4)[0]
     images = torch.randn(1, 3, 96, 80)
     for source, model in [("own.safetensors", small), ("model.pth", official)]:
         large = make_model({"body": make_spec(5, "simple", (96, 80))}).eval()

@@ -7,7 +7,7 @@ import torch
 
 from posekit.errors import CheckpointError, ConfigError
 from posekit.models import load_model, read_description, save_checkpoint
-from posekit.models.convert_files import convert_file
+from posekit.models.convert import convert_file
 
 
 def test_a_checkpoint_goes_to_either_form_and_comes_back(make_model, make_spec, tmp_path):

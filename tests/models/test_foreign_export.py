@@ -41,7 +41,7 @@ def test_the_official_form_comes_back_bit_for_bit(joint, images, make_spec, tmp_
     ledger.check(joint.state_dict(), [])
     again = convert(
         tmp_path / "plus.pth", {"body": make_spec(5), "face": make_spec(3)}, num_heads=4
-    ).model
+    )[0]
     for name in joint.head_names:
         assert torch.equal(run(again, name, images), run(joint, name, images))
 
@@ -53,7 +53,7 @@ def test_a_transformers_folder_comes_back_as_the_single_head(
     ledger = export_transformers(joint, tmp_path, head)
     left = {entry.source.split(".")[1] for entry in ledger.entries if entry.action == "left out"}
     assert left == {"body", "face"} - {head}
-    again = convert(tmp_path, {head: make_spec(len(joint.heads[head].schema))}).model
+    again = convert(tmp_path, {head: make_spec(len(joint.heads[head].schema))})[0]
     found, expected = run(again, head, images), run(joint, head, images)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 

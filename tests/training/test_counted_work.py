@@ -1,4 +1,4 @@
-"""Work is counted, not timed: rows of heads and experts, calls, heatmaps, recompilations."""
+"""StepCost is counted, not timed: rows of heads and experts, calls, heatmaps, recompilations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from posekit.schema import KeypointSchema
 from posekit.training.compiled import compile_parts
 from posekit.training.losses import build_loss
 from posekit.training.step import LossModule, LossScale, run_step
-from posekit.training.utilisation import Work, measure_work
+from posekit.training.utilisation import StepCost, measure_step_cost
 
 _HEADS = {"people": 3, "faces": 5, "mice": 2}
 _WEIGHTS = {"people": 1.0, "faces": 0.5, "mice": 2.0}
@@ -204,7 +204,7 @@ def test_compiled_parts_give_the_same_numbers():
 
 def test_counted_operations_are_those_of_the_layers():
     model = joint_model(experts=None, depth=1)
-    work = measure_work(model, torch.device("cpu"), "fp32")
+    work = measure_step_cost(model, torch.device("cpu"), "fp32")
     tokens, width = 4, 16
     macs = tokens * 3 * 16 * 16 * width  # stem
     macs += tokens * (4 + 8) * width**2 + 2 * tokens**2 * width  # projections, FFN, attention
@@ -219,10 +219,10 @@ def test_counted_operations_are_those_of_the_layers():
 def test_frozen_parts_and_cached_maps_cost_less():
     model = joint_model()
     model.backbone.requires_grad_(False)
-    trained = measure_work(joint_model(), torch.device("cpu"), "fp32")
-    frozen = measure_work(model, torch.device("cpu"), "fp32")
+    trained = measure_step_cost(joint_model(), torch.device("cpu"), "fp32")
+    frozen = measure_step_cost(model, torch.device("cpu"), "fp32")
     assert frozen.backbone["mice"] * 3 == trained.backbone["mice"]
-    work = Work({"a": 10.0}, {"a": 1.0}, 1.0)
+    work = StepCost({"a": 10.0}, {"a": 1.0}, 1.0)
     part = SimpleNamespace(groups=[_Rows("a", 3)], is_cached=False)
     cached = SimpleNamespace(groups=[_Rows("a", 3)], is_cached=True)
     assert work.of([SimpleNamespace(parts=[part, cached])]) == 3 * 11 + 3 * 1

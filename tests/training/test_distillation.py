@@ -27,7 +27,7 @@ def model_of(kind="msra", size=(32, 24), points=POINTS, width=16, head="x", **co
     return build_model({**vit, "drop_path": 0.3}, {head: spec})
 
 
-def made_of(model, head="x", rows=3):
+def outputs_of(model, head="x", rows=3):
     size = model.head(head).input_size
     generator = torch.Generator().manual_seed(5)
     images = torch.randint(0, 256, (rows, *size, 3), dtype=torch.uint8, generator=generator)
@@ -55,14 +55,14 @@ def seeded():
 
 def test_maps_alike_are_compared_by_a_mean_square_over_all_pixels_and_keypoints():
     student, teacher = model_of(), model_of(width=24)
-    made = made_of(student.eval())
-    term = distillation(student, teacher, weight=0.5)(student, made)["x.teacher"]
+    outputs = outputs_of(student.eval())
+    term = distillation(student, teacher, weight=0.5)(student, outputs)["x.teacher"]
     with torch.no_grad():
-        taught = teacher.eval()(teacher.normalise(made.part.images), [("x", slice(0, 3))])["x"]
+        taught = teacher.eval()(teacher.normalise(outputs.part.images), [("x", slice(0, 3))])["x"]
     total = 0.0
     for row in range(3):
         squares = [
-            (float(made.outputs["x"][row, k, y, x].detach()) - float(taught[row, k, y, x])) ** 2
+            (float(outputs.by_head["x"][row, k, y, x].detach()) - float(taught[row, k, y, x])) ** 2
             for k in range(3)
             for y in range(8)
             for x in range(6)
@@ -74,12 +74,12 @@ def test_maps_alike_are_compared_by_a_mean_square_over_all_pixels_and_keypoints(
 def test_distributions_alike_are_compared_by_cross_entropy():
     settings = {"kind": "simcc", "activation": "softmax"}
     student, teacher = model_of(**settings), model_of(**settings, width=24)
-    made = made_of(student.eval())
-    term = distillation(student, teacher, "cross_entropy")(student, made)["x.teacher"]
-    taught = teacher.eval()(teacher.normalise(made.part.images), [("x", slice(0, 3))])["x"]
+    outputs = outputs_of(student.eval())
+    term = distillation(student, teacher, "cross_entropy")(student, outputs)["x.teacher"]
+    taught = teacher.eval()(teacher.normalise(outputs.part.images), [("x", slice(0, 3))])["x"]
     entropy = 0.0
     for ours, theirs in zip(
-        made.outputs["x"].split((48, 64), -1), taught.split((48, 64), -1), strict=True
+        outputs.by_head["x"].split((48, 64), -1), taught.split((48, 64), -1), strict=True
     ):
         entropy = entropy - (theirs.softmax(-1) * ours.log_softmax(-1)).sum(-1)
     expected = (entropy / 2).mean((1, 2)).sum()
@@ -89,16 +89,16 @@ def test_distributions_alike_are_compared_by_cross_entropy():
 def test_heads_unlike_teach_their_keypoints_weighted_by_their_scores():
     student = model_of("udp", activation="softmax")
     teacher = model_of("msra", size=(64, 48), width=24)
-    made = made_of(student.eval())
-    term = distillation(student, teacher, "cross_entropy")(student, made)["x.teacher"]
+    outputs = outputs_of(student.eval())
+    term = distillation(student, teacher, "cross_entropy")(student, outputs)["x.teacher"]
     head = teacher.head("x")
-    crops = resize_crops(teacher.normalise(made.part.images), "udp", (64, 48), "plain")
+    crops = resize_crops(teacher.normalise(outputs.part.images), "udp", (64, 48), "plain")
     maps = teacher.eval()(crops, [("x", slice(0, 3))])["x"]
     points, scores = head.codec.decode(maps)
     points = points * torch.tensor([23 / 48, 31 / 64])
     target, weights = student.head("x").codec.encode(points, scores.clamp(0, 1))
     share = target.flatten(2) / target.flatten(2).sum(-1, keepdim=True).clamp_min(1e-12)
-    entropy = -(share * made.outputs["x"].flatten(2).log_softmax(-1)).sum(-1)
+    entropy = -(share * outputs.by_head["x"].flatten(2).log_softmax(-1)).sum(-1)
     expected = (entropy * weights).mean(1).sum()
     torch.testing.assert_close(term, expected, rtol=1e-4, atol=1e-6)
 
@@ -110,7 +110,7 @@ def test_the_teacher_stays_as_it_is_while_the_student_trains():
     student.train()
     optimizer = torch.optim.SGD(student.parameters(), 0.1)
     for _ in range(2):
-        sum(extra(student, made_of(student)).values()).backward()
+        sum(extra(student, outputs_of(student)).values()).backward()
         optimizer.step()
     assert not teacher.training
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
@@ -124,20 +124,20 @@ def test_keypoints_in_another_order_are_taught_by_name():
     student = model_of()
     extra = distillation(student, teacher, named={"x": "y"})
     assert extra.matches["x"].order == (2, 3, 0)
-    made = made_of(student.eval())
-    taught = teacher.eval()(teacher.normalise(made.part.images), [("y", slice(0, 3))])["y"]
-    expected = (made.outputs["x"] - taught[:, [2, 3, 0]]).square().mean((1, 2, 3)).sum()
-    torch.testing.assert_close(extra(student, made)["x.teacher"], expected)
+    outputs = outputs_of(student.eval())
+    taught = teacher.eval()(teacher.normalise(outputs.part.images), [("y", slice(0, 3))])["y"]
+    expected = (outputs.by_head["x"] - taught[:, [2, 3, 0]]).square().mean((1, 2, 3)).sum()
+    torch.testing.assert_close(extra(student, outputs)["x.teacher"], expected)
 
 
 def test_the_weight_fades_to_nothing_over_the_run():
     student, teacher = model_of(), model_of()
     extra = distillation(student, teacher, fade_steps=4)
-    made = made_of(student.eval())
+    outputs = outputs_of(student.eval())
     found = []
     for step in range(5):
         extra.step_begins(step)
-        found.append(float(extra(student, made)["x.teacher"].detach()))
+        found.append(float(extra(student, outputs)["x.teacher"].detach()))
     assert [value / found[0] for value in found] == pytest.approx([1, 0.75, 0.5, 0.25, 0])
 
 

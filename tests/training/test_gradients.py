@@ -152,9 +152,9 @@ class Counting:
     def step_ends(self):
         pass
 
-    def __call__(self, model, made):
+    def __call__(self, model, outputs):
         self.calls += 1
-        return {".counting": made.features.square().sum()}
+        return {".counting": outputs.features.square().sum()}
 
 
 def test_losses_beside_the_heads_own_are_left_alone(tiny):

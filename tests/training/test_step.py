@@ -21,11 +21,11 @@ class FeatureSquares:
     def step_begins(self, step):
         self.step = step
 
-    def __call__(self, model, made):
-        found = {".squares": 2 * made.features.square().sum()}
-        for group in made.part.groups:
+    def __call__(self, model, outputs):
+        found = {".squares": 2 * outputs.features.square().sum()}
+        for group in outputs.part.groups:
             if group.head == "rings":
-                rows = made.features[group.start : group.stop]
+                rows = outputs.features[group.start : group.stop]
                 found["rings.squares"] = 2 * rows.square().sum()
         return found
 
