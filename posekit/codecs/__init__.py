@@ -1,7 +1,7 @@
 """Keypoints to heatmaps and back, in batched torch, and the crop geometry that goes with them."""
 
 from posekit.codecs.base import Codec
-from posekit.codecs.registry import build_codec, codec_kinds
+from posekit.codecs.registry import CODECS, build_codec
 from posekit.warp import (
     Warp,
     crop_matrices,
@@ -12,10 +12,10 @@ from posekit.warp import (
 )
 
 __all__ = [
+    "CODECS",
     "Codec",
     "Warp",
     "build_codec",
-    "codec_kinds",
     "crop_matrices",
     "crop_size_for",
     "inverse_crop_matrices",

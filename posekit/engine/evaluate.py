@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from posekit.config.plug_ins import takes_allow_code
 from posekit.config.recipe import Recipe, load_recipe, recipe_from_dict
 from posekit.data.index import PoseIndex
 from posekit.diagnosis.diagnose import Diagnosis, diagnose
 from posekit.diagnosis.error_types import Calibration, ErrorTypes, calibration, error_types
 from posekit.diagnosis.pairs import pair
 from posekit.engine.processes import join_processes, own_device
-from posekit.engine.setup import ResolvedHead, read_heads
+from posekit.engine.setup import ResolvedHead, keep_code, read_heads
 from posekit.errors import CheckpointError, ConfigError, PredictionError, nearest
 from posekit.evaluation.base import Scores
 from posekit.evaluation.baseline import MeanPose
@@ -190,6 +191,7 @@ def of_annotations(index: PoseIndex, predictions: Predictions) -> Predictions:
     return dataclasses.replace(predictions.take(pairs.rows), instance_id=ids)
 
 
+@takes_allow_code
 def evaluate_run(
     run: str | Path,
     *,
@@ -200,6 +202,7 @@ def evaluate_run(
     overrides: Sequence[str] = (),
     report: bool = True,
     device: str | None = None,
+    allow_code: bool = False,
 ) -> dict[str, HeadResult]:
     """Evaluate the heads of a run and write metrics, predictions, pictures and report.
 
@@ -211,6 +214,7 @@ def evaluate_run(
         overrides: `key.path=value` settings of the recipe (such as data_root).
         report: also write pictures and report.html (for a run's folder).
         device: where a model that is not given shall compute; a GPU if there is one.
+        allow_code: let the cards run code that they name (see docs/plug_ins.md).
 
     Processes that torchrun started share the work of a model that is not given; each gets the
     results, the first writes them.
@@ -225,7 +229,10 @@ def evaluate_run(
     rank, processes = join_processes() if model is None else (0, 1)
     if evaluator is None:
         recipe = recipe_of(path, overrides)
-        evaluator = RunEvaluator(recipe, read_heads(recipe), only, settings, processes > 1)
+        heads = read_heads(recipe)
+        if path.is_dir():
+            keep_code(path, heads)
+        evaluator = RunEvaluator(recipe, heads, only, settings, processes > 1)
     if model is None:
         model = load_any(path, device)
     folder = path.parent if path.is_file() else path

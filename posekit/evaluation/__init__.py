@@ -7,13 +7,14 @@ from posekit.evaluation.base import Scores
 from posekit.evaluation.baseline import MeanPose
 from posekit.evaluation.compare import Comparison, compare_runs
 from posekit.evaluation.protocol import Protocol
-from posekit.evaluation.registry import EVALUATORS, evaluate, get_evaluator, protocol_of
+from posekit.evaluation.registry import EVALUATORS, Evaluator, evaluate, get_evaluator, protocol_of
 from posekit.evaluation.score import FileScores, score_file
 from posekit.poses.predictions import Predictions
 
 __all__ = [
     "EVALUATORS",
     "Comparison",
+    "Evaluator",
     "FileScores",
     "MeanPose",
     "Predictions",

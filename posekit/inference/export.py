@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from posekit.config.plug_ins import takes_allow_code
 from posekit.errors import CheckpointError, PosekitError, PredictionError
 from posekit.inference.export_graph import (
     PACKAGES,
@@ -54,6 +55,7 @@ class ExportDone:
         )
 
 
+@takes_allow_code
 def export(
     model: Predictor | str | Path,
     file: str | Path,
@@ -63,6 +65,7 @@ def export(
     precision: Precision = "fp32",
     limit_px: float | None = None,
     samples: Sequence[Sample] | None = None,
+    allow_code: bool = False,
 ) -> list[ExportDone]:
     """Write heads of a model for another runtime, and check that the files predict as the model.
 
@@ -87,6 +90,7 @@ def export(
             left out.
         samples: images uint8 (H, W, 3) RGB with boxes (N, 4) to compare on, best of what the
             model was made for; generated patterns if left out.
+        allow_code: let the cards run code that they name (see docs/plug_ins.md).
 
     Raises:
         ParityError: the drift is above the limit in one of the files; none is written.

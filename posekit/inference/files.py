@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 
+from posekit.config.plug_ins import takes_allow_code
 from posekit.errors import DatasetError, PredictionError
 from posekit.inference.detectors import Detector, open_detector
 from posekit.inference.images import LoadedImage, load_image
@@ -60,6 +61,7 @@ class FilesDone:
         return {**vars(self), "written": [str(path) for path in self.written]}
 
 
+@takes_allow_code
 def predict_files(
     model: Predictor | str | Path,
     inputs: Sequence[str | Path],
@@ -72,6 +74,7 @@ def predict_files(
     progress: Progress | None = None,
     resume: bool = False,
     frames: int | None = None,
+    allow_code: bool = False,
 ) -> FilesDone:
     """Predict photographs, videos and cameras, and write the results into a folder.
 
@@ -94,6 +97,7 @@ def predict_files(
         resume: leave out what an earlier run into this folder has done; a video that it stopped in
             goes on at its next frame.
         frames: stop videos and cameras after so many frames.
+        allow_code: let the cards run code that they name (see docs/plug_ins.md).
 
     Raises:
         PredictionError: no input is found, the boxes fit no input, nothing could be predicted, or

@@ -8,7 +8,7 @@ import pytest
 from format_writers import FORMATS, SCHEMA
 from test_adapter_contract import card_of
 
-from posekit.adapters import get_adapter, known_adapters, registry
+from posekit.adapters import get_adapter
 from posekit.config.cards import SplitCard
 from posekit.errors import ConfigError, DatasetError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from posekit.codecs import build_codec, codec_kinds
+from posekit.codecs import CODECS, build_codec
 from posekit.config.cards import available, load_head_card
 from posekit.training.losses import build_loss
 from posekit.training.point_loss import PointLoss
@@ -15,7 +15,7 @@ POINTS += 12
 ORDER = np.array([1, 0, 3, 2])
 
 CONFIGS = [
-    *({"kind": kind} for kind in codec_kinds()),
+    *({"kind": kind} for kind in CODECS.built_in),
     {"kind": "udp", "activation": "softmax"},
     {"kind": "msra", "activation": "softmax"},
     {"kind": "simcc", "activation": "softmax"},

@@ -32,7 +32,7 @@ def test_a_card_says_where_it_comes_from_and_on_what_terms(card):
 
 def test_a_card_names_an_adapter_and_an_evaluator_that_exist(card):
     assert card.adapter in BUILT_IN
-    assert card.evaluator in EVALUATORS
+    assert card.evaluator in EVALUATORS.built_in
 
 
 def test_a_card_s_protocol_is_one_of_its_evaluator(card):
