@@ -22,11 +22,8 @@ def page() -> str:
 @pytest.mark.parametrize("name", EVALUATORS.built_in)
 def test_every_setting_of_every_evaluator_is_explained(page, name):
     assert f"`{name}`" in page
-    missing = [
-        key
-        for key in EVALUATORS.built_in[name].protocol_class.model_fields
-        if f"`{key}`" not in page
-    ]
+    fields = EVALUATORS.built_in[name].protocol_class.model_fields
+    missing = [key for key in fields if f"`{key}`" not in page]
     assert not missing
 
 
