@@ -70,6 +70,7 @@ class BumpCodec(Codec):
 
     def decode(self, maps):
         """Return the highest pixel of each map."""
+        self._check(maps)
         flat = maps.float().flatten(2)
         scores = flat.amax(-1)
         peak = flat.nan_to_num(-torch.inf).argmax(-1)

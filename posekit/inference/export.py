@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from posekit.codecs import CODECS
 from posekit.config.plug_ins import takes_allow_code
 from posekit.errors import CheckpointError, PosekitError, PredictionError
 from posekit.inference.export_graph import (
@@ -103,6 +104,13 @@ def export(
         _require(package, extra)
     predictor = model if isinstance(model, Predictor) else load(model)
     heads = _choose(predictor, head)
+    for name in heads:
+        codec = str(predictor.model.head(name).spec.codec["kind"])
+        if not decode and codec not in CODECS.built_in:
+            raise CheckpointError(
+                f"{file}: head '{name}' has the codec {codec}, which the runtime without torch "
+                "cannot decode; export with decoding inside the graph"
+            )
     groups = predictor.by_geometry(heads)
     limit = LIMIT_PX[precision] if limit_px is None else limit_px
     proof = samples or sample_patterns()

@@ -47,7 +47,8 @@ FAULTS = {
     "adapter_error_missing": ('raise DatasetError(file, "there is no such file")', "return"),
     "adapter_not_repeatable": ("values = ", "values = np.random.rand() * "),
     "adapter_does_not_stream": (
-        "@adapter\ndef read(", "@adapter\ndef read(*a):\n    return list(stream(*a))\n\n\ndef stream("
+        "@adapter\ndef read(",
+        "@adapter\ndef read(*a):\n    return list(stream(*a))\n\n\ndef stream(",
     ),
 }  # fmt: skip
 STOP = "\n\ndef _stop(file):\n    raise DatasetError(file, 'it ends')\n"
