@@ -104,11 +104,11 @@ def export(
         _require(package, extra)
     predictor = model if isinstance(model, Predictor) else load(model)
     heads = _choose(predictor, head)
-    for name in heads:
-        codec = str(predictor.model.head(name).spec.codec["kind"])
+    for one in heads:
+        codec = str(predictor.model.head(one).spec.codec["kind"])
         if not decode and codec not in CODECS.built_in:
             raise CheckpointError(
-                f"{file}: head '{name}' has the codec {codec}, which the runtime without torch "
+                f"{file}: head '{one}' has the codec {codec}, which the runtime without torch "
                 "cannot decode; export with decoding inside the graph"
             )
     groups = predictor.by_geometry(heads)
