@@ -1,7 +1,15 @@
 """One file per annotation format; each yields Instance records."""
 
-from posekit.adapters.base import Adapter, EmptyImage, Instance
+from posekit.adapters.base import Adapter, EmptyImage, Instance, adapter
 from posekit.adapters.contract import check_instance
-from posekit.adapters.registry import get_adapter, known_adapters
+from posekit.adapters.registry import ADAPTERS, get_adapter
 
-__all__ = ["Adapter", "EmptyImage", "Instance", "check_instance", "get_adapter", "known_adapters"]
+__all__ = [
+    "ADAPTERS",
+    "Adapter",
+    "EmptyImage",
+    "Instance",
+    "adapter",
+    "check_instance",
+    "get_adapter",
+]

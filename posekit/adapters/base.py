@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FunctionType
+from typing import TypeVar
 
 import numpy as np
 
@@ -66,6 +68,21 @@ class EmptyImage:
     extras: dict[str, float] = field(default_factory=dict)
 
 
+_Function = TypeVar("_Function", bound=FunctionType)
+
 Adapter = Callable[[Path, SplitCard, KeypointSchema], Iterator[Instance | EmptyImage]]
 """An adapter: `read(root, split, schema)` streams Instances, and EmptyImages where the format
 lists images without instances, and raises DatasetError."""
+
+_MARK = "_is_posekit_adapter"
+
+
+def adapter(function: _Function) -> _Function:
+    """Mark a function as an adapter, so that a card may name it; nothing else is ever called."""
+    setattr(function, _MARK, True)
+    return function
+
+
+def is_adapter(part: object) -> bool:
+    """Return whether an object is a function that `adapter` marked."""
+    return isinstance(part, FunctionType) and vars(part).get(_MARK) is True

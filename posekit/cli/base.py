@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from collections.abc import Callable
+from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,12 +26,37 @@ datasets_app = typer.Typer(help="Datasets: cards, checks, conversion.", no_args_
 app.add_typer(datasets_app, name="datasets")
 
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+_AllowCode = Annotated[
+    bool,
+    typer.Option(
+        "--allow-code", help="Run code that cards name (file.py:Name, module:Name); read it first."
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Argument(help="key.path=value settings, e.g. data_root=DIR out=DIR training.steps=100"),
 ]
 schema_app = typer.Typer(help="Schemas: how two relate.", no_args_is_help=True)
 app.add_typer(schema_app, name="schema")
+
+
+def runs_cards(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the option --allow-code to a command that loads cards, runs or models."""
+
+    @wraps(command)
+    def call(*args: Any, allow_code: bool = False, **kwargs: Any) -> None:
+        from posekit.config.plug_ins import code_allowed  # noqa: PLC0415
+
+        with code_allowed(allow_code):
+            command(*args, **kwargs)
+
+    signature = inspect.signature(command, eval_str=True)
+    kind = inspect.Parameter.KEYWORD_ONLY
+    option = inspect.Parameter("allow_code", kind, default=False, annotation=_AllowCode)
+    parameters = [*signature.parameters.values(), option]
+    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in parameters}
+    return call
 
 
 def make_console(as_json: bool) -> Console:

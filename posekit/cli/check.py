@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from posekit.cli.base import Json, datasets_app, emit, make_console
+from posekit.cli.base import Json, datasets_app, emit, make_console, runs_cards
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +19,7 @@ _SHOWN = 3
 
 
 @datasets_app.command("check")
+@runs_cards
 def datasets_check(
     card: Annotated[str, typer.Argument(help="Name or path of a dataset's card.")],
     root: Annotated[Path | None, typer.Option(help="The dataset's folder.")] = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from posekit.cli.base import Json, datasets_app, emit, make_console, schema_app
+from posekit.cli.base import Json, datasets_app, emit, make_console, runs_cards, schema_app
 
 
 @datasets_app.command("list")
@@ -87,6 +87,7 @@ def datasets_show(
 
 
 @datasets_app.command("convert")
+@runs_cards
 def datasets_convert(
     name: Annotated[str, typer.Argument(help="Name or path of a dataset's card.")],
     split: Annotated[str, typer.Option(help="Split to convert.")],

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from posekit.cli.base import app, make_console
+from posekit.cli.base import app, make_console, runs_cards
 from posekit.errors import ConfigError
 
 
 @app.command()
+@runs_cards
 def view(
     what: Annotated[
         str, typer.Argument(help="Run, dataset card, predictions file, or folder of predict.")
@@ -31,6 +32,7 @@ def view(
 
 
 @app.command()
+@runs_cards
 def look(
     model: Annotated[str, typer.Argument(help="Model file, run folder, or hf:owner/name.")],
     image: Annotated[Path, typer.Argument(help="Photograph.")],

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from posekit.cli.base import Json, Settings, app, emit, make_console, read_recipe
+from posekit.cli.base import Json, Settings, app, emit, make_console, read_recipe, runs_cards
 from posekit.cli.host_memory import keep_freed_memory
 
 
 @app.command()
+@runs_cards
 def pretrain(
     recipe: Annotated[str, typer.Argument(help="Path or name of a recipe.")],
     settings: Settings = None,

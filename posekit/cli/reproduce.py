@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from posekit.cli.base import Json, app, emit, make_console, read_recipe
+from posekit.cli.base import Json, app, emit, make_console, read_recipe, runs_cards
 from posekit.errors import ConfigError
 
 
 @app.command()
+@runs_cards
 def reproduce(
     recipe: Annotated[str, typer.Argument(help="Path or name of a recipe with published numbers.")],
     arguments: Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from posekit.cli.base import Json, app, emit, make_console
+from posekit.cli.base import Json, app, emit, make_console, runs_cards
 from posekit.errors import ConfigError
 
 heads_app = typer.Typer(
@@ -39,6 +39,7 @@ def card(
 
 
 @app.command()
+@runs_cards
 def push(
     model: Model,
     repo: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub.")],
@@ -68,6 +69,7 @@ def push(
 
 
 @heads_app.command("split")
+@runs_cards
 def heads_split(
     model: Model, out: Annotated[Path, typer.Option(help="Folder for a model file a head.")]
 ) -> None:
@@ -79,6 +81,7 @@ def heads_split(
 
 
 @heads_app.command("keep")
+@runs_cards
 def heads_keep(model: Model, heads: Names, out: Out) -> None:
     """Write a model with these heads only."""
     from posekit.engine.heads import keep_heads  # noqa: PLC0415
@@ -87,6 +90,7 @@ def heads_keep(model: Model, heads: Names, out: Out) -> None:
 
 
 @heads_app.command("drop")
+@runs_cards
 def heads_drop(model: Model, heads: Names, out: Out) -> None:
     """Write a model without these heads."""
     from posekit.engine.heads import remove_heads  # noqa: PLC0415
@@ -95,6 +99,7 @@ def heads_drop(model: Model, heads: Names, out: Out) -> None:
 
 
 @heads_app.command("rename")
+@runs_cards
 def heads_rename(
     model: Model,
     names: Annotated[list[str], typer.Argument(help="OLD=NEW, one or several.")],
@@ -112,6 +117,7 @@ def heads_rename(
 
 
 @heads_app.command("merge")
+@runs_cards
 def heads_merge(
     models: Annotated[list[str], typer.Argument(help="Models that share a backbone.")], out: Out
 ) -> None:
@@ -122,6 +128,7 @@ def heads_merge(
 
 
 @heads_app.command("add")
+@runs_cards
 def heads_add(
     model: Model,
     name: Annotated[str, typer.Argument(help="Name of the new head.")],

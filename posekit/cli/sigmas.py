@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from posekit.cli.base import Json, datasets_app, emit, make_console
+from posekit.cli.base import Json, datasets_app, emit, make_console, runs_cards
 
 
 @datasets_app.command("sigmas")
+@runs_cards
 def datasets_sigmas(
     name: Annotated[str, typer.Argument(help="Name or path of a dataset's card.")],
     split: Annotated[

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from posekit.cli.base import Json, Settings, app, emit, make_console, read_recipe
+from posekit.cli.base import Json, Settings, app, emit, make_console, read_recipe, runs_cards
 
 
 @app.command()
+@runs_cards
 def prepare(
     recipe: Annotated[str, typer.Argument(help="Path or name of a recipe.")],
     settings: Settings = None,
@@ -31,6 +32,7 @@ def prepare(
 
 
 @app.command()
+@runs_cards
 def profile(
     recipe: Annotated[str, typer.Argument(help="Path or name of a recipe.")],
     settings: Settings = None,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from posekit.cli.base import Json, app, emit, make_console
+from posekit.cli.base import Json, app, emit, make_console, runs_cards
 
 Model = Annotated[str, typer.Argument(help="Model file, run folder, or hf:owner/name.")]
 
@@ -23,6 +23,7 @@ class Precision(StrEnum):
 
 
 @app.command()
+@runs_cards
 def predict(
     model: Model,
     inputs: Annotated[
@@ -78,6 +79,7 @@ def predict(
 
 
 @app.command()
+@runs_cards
 def export(
     model: Model,
     out: Annotated[
@@ -113,6 +115,7 @@ def export(
 
 
 @app.command()
+@runs_cards
 def convert(
     source: Annotated[Path, typer.Argument(help="Model of posekit or of another project.")],
     target: Annotated[Path, typer.Argument(help=".safetensors, .pth, or a transformers folder.")],
@@ -136,6 +139,7 @@ def convert(
 
 
 @app.command()
+@runs_cards
 def info(
     what: Annotated[Path, typer.Argument(help="Model file, or path or name of a recipe.")],
     as_json: Json = False,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from posekit.cli.base import Json, Settings, app, emit, make_console, read_recipe
+from posekit.cli.base import Json, Settings, app, emit, make_console, read_recipe, runs_cards
 from posekit.cli.host_memory import keep_freed_memory
 from posekit.errors import ConfigError
 
@@ -36,6 +36,7 @@ def quickstart(
 
 
 @app.command()
+@runs_cards
 def train(
     recipe: Annotated[str, typer.Argument(help="Path or name of a recipe.")],
     settings: Settings = None,
@@ -81,6 +82,7 @@ def train(
 
 
 @app.command("eval")
+@runs_cards
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Run folder or model file.")],
     head: Annotated[
@@ -148,6 +150,7 @@ def _pairs(datasets: list[str], splits: list[str]) -> list[tuple[str, str]]:
 
 
 @app.command()
+@runs_cards
 def score(
     predictions: Annotated[Path, typer.Argument(help="Predictions file (official format).")],
     dataset: Annotated[str, typer.Option(help="Name or path of the dataset's card.")],

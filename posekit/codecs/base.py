@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from posekit.config.base import Strict
 from posekit.warp import Warp
 
 Activation = Literal["none", "softmax"]
@@ -24,7 +25,10 @@ class Codec(ABC):
     side by side, on any device and in any float type; arithmetic is float32 throughout. B and K
     may be 0.
 
+    A codec is built from its settings and the input size, `MyCodec(settings, input_size)`.
+
     Attributes:
+        settings: class of the keys that a card's `codec` mapping may have beside `kind`.
         input_size: (height, width) of the crop.
         heatmap_size: (H, W) of the maps.
         warp: the warp that crops for this codec are made with.
@@ -35,12 +39,16 @@ class Codec(ABC):
             cross-entropy), 'none' if it gives the heatmap itself.
     """
 
+    settings: ClassVar[type[Strict]] = Strict
     input_size: tuple[int, int]
     heatmap_size: tuple[int, int]
     warp: Warp = "plain"
     shift_flipped: bool = True
     channels_per_keypoint: int = 1
     activation: Activation = "none"
+
+    @abstractmethod
+    def __init__(self, config: Any, input_size: tuple[int, int]): ...
 
     @property
     def usual_loss(self) -> str:

@@ -40,6 +40,7 @@ class CombinedConfig(MapConfig):
 class CombinedCodec(MapCodec):
     """Disc and distances, three maps a keypoint, UDP warp."""
 
+    settings = CombinedConfig
     config: CombinedConfig
     warp: Warp = "udp"
     channels_per_keypoint = 3

@@ -242,6 +242,8 @@ class GaussianCodec(MapCodec):
 class MsraCodec(GaussianCodec):
     """Gaussian around the rounded position, quarter-pixel decoding, plain warp."""
 
+    settings = MsraConfig
+
     def _middle_and_patch(self, points_heatmap: Tensor) -> tuple[Tensor, Tensor, bool]:
         rounded = torch.trunc(points_heatmap + 0.5)  # towards zero, as the reference's int()
         return rounded, rounded, True
@@ -250,6 +252,8 @@ class MsraCodec(GaussianCodec):
 class UnbiasedCodec(GaussianCodec):
     """Gaussian around the exact position over the whole map, DARK decoding, plain warp."""
 
+    settings = UnbiasedConfig
+
     def _middle_and_patch(self, points_heatmap: Tensor) -> tuple[Tensor, Tensor, bool]:
         return points_heatmap, points_heatmap, False
 
@@ -257,6 +261,7 @@ class UnbiasedCodec(GaussianCodec):
 class UdpCodec(GaussianCodec):
     """Gaussian around the exact position in a patch around the rounded one, UDP warp."""
 
+    settings = UdpConfig
     warp: Warp = "udp"
 
     def _middle_and_patch(self, points_heatmap: Tensor) -> tuple[Tensor, Tensor, bool]:

@@ -39,6 +39,7 @@ class IntegralConfig(MapConfig):
 class IntegralCodec(MapCodec):
     """Logits over positions, read by their mean."""
 
+    settings = IntegralConfig
     config: IntegralConfig
 
     def __init__(self, config: IntegralConfig, input_size: tuple[int, int]):

@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from posekit.codecs.base import Codec
-from posekit.codecs.combined import CombinedCodec, CombinedConfig
-from posekit.codecs.heatmap import (
-    MsraCodec,
-    MsraConfig,
-    UdpCodec,
-    UdpConfig,
-    UnbiasedCodec,
-    UnbiasedConfig,
+from posekit.codecs.combined import CombinedCodec
+from posekit.codecs.heatmap import MsraCodec, UdpCodec, UnbiasedCodec
+from posekit.codecs.integral import IntegralCodec
+from posekit.codecs.regression import RegressionCodec
+from posekit.codecs.simcc import SimccCodec
+from posekit.config.plug_ins import Parts, settings_of
+from posekit.errors import ConfigError
+
+CODECS: Parts[type[Codec]] = Parts(
+    "codec",
+    {
+        "integral": IntegralCodec,
+        "msra": MsraCodec,
+        "msra_unbiased": UnbiasedCodec,
+        "regression": RegressionCodec,
+        "simcc": SimccCodec,
+        "udp": UdpCodec,
+        "udp_combined": CombinedCodec,
+    },
+    lambda part: isinstance(part, type) and issubclass(part, Codec),
+    "a subclass of posekit.codecs.Codec",
 )
-from posekit.codecs.integral import IntegralCodec, IntegralConfig
-from posekit.codecs.regression import RegressionCodec, RegressionConfig
-from posekit.codecs.simcc import SimccCodec, SimccConfig
-from posekit.config.base import Strict, validate
-from posekit.errors import ConfigError, nearest
-
-
-class _Entry(NamedTuple):
-    config: type[Strict]
-    build: Callable[[Any, tuple[int, int]], Codec]
-
-
-_CODECS: dict[str, _Entry] = {
-    "integral": _Entry(IntegralConfig, IntegralCodec),
-    "msra": _Entry(MsraConfig, MsraCodec),
-    "msra_unbiased": _Entry(UnbiasedConfig, UnbiasedCodec),
-    "regression": _Entry(RegressionConfig, RegressionCodec),
-    "simcc": _Entry(SimccConfig, SimccCodec),
-    "udp": _Entry(UdpConfig, UdpCodec),
-    "udp_combined": _Entry(CombinedConfig, CombinedCodec),
-}
-
-
-def codec_kinds() -> list[str]:
-    """Return the names that `kind` may have, sorted."""
-    return sorted(_CODECS)
 
 
 def build_codec(
@@ -57,17 +44,9 @@ def build_codec(
         ConfigError: unknown kind or key (names the nearest), a value out of range, or an input
             size that the stride does not divide.
     """
-    kind = config.get("kind")
-    if kind is None:
-        raise ConfigError(f"{where}: key 'kind' is missing (valid: {', '.join(codec_kinds())})")
-    entry = _CODECS.get(str(kind))
-    if entry is None:
-        raise ConfigError(
-            f"{where}: unknown kind '{kind}'{nearest(str(kind), _CODECS)} "
-            f"(valid: {', '.join(codec_kinds())})"
-        )
-    settings = validate(entry.config, config, where)
+    codec = CODECS.kind_of(config, where)
+    settings = settings_of(codec.settings, config, where)
     try:
-        return entry.build(settings, input_size)
+        return codec(settings, input_size)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None

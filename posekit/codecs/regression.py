@@ -35,6 +35,7 @@ class RegressionConfig(Strict):
 class RegressionCodec(Codec):
     """Two or four numbers a keypoint."""
 
+    settings = RegressionConfig
     shift_flipped = False
 
     def __init__(self, config: RegressionConfig, input_size: tuple[int, int]):

@@ -47,6 +47,7 @@ class SimccCodec(Codec):
     the right with two bins a pixel.
     """
 
+    settings = SimccConfig
     shift_flipped = False
 
     def __init__(self, config: SimccConfig, input_size: tuple[int, int]):

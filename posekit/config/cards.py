@@ -72,10 +72,11 @@ class DatasetCard(Strict):
         subject: what an instance is: person, animal, face, hand, ...
         folder: the dataset's usual folder below a data root; the name if left out.
         keypoint_schema: the schema (key `schema` in the file).
-        adapter: built-in name, `package.module:function`, or `file.py:function` beside the card.
+        adapter: built-in name, an entry point, or code that runs only if the user allows it:
+            `file.py:function` beside the card, `package.module:function`.
         splits: split name -> files.
         box: how crops are made.
-        evaluator: name of the evaluator.
+        evaluator: name of the evaluator, found as the adapter is.
         protocol: the evaluator's settings that differ from its defaults.
         notes: what a user should know.
         file: the card's own file, for messages and for adapters beside it.
@@ -102,6 +103,16 @@ class DatasetCard(Strict):
         if not splits:
             raise ValueError("a dataset needs at least one split")
         return {name: split.model_copy(update={"name": name}) for name, split in splits.items()}
+
+    @property
+    def where(self) -> str:
+        """What messages call the card: its file, or its name where there is none."""
+        return str(self.file) if self.file else f"dataset '{self.name}'"
+
+    @property
+    def beside(self) -> Path:
+        """The folder that code in a `file.py` beside the card is looked for in."""
+        return self.file.parent if self.file else Path()
 
     def split(self, name: str) -> SplitCard:
         """Return a split's files by name; ConfigError lists the splits that there are."""

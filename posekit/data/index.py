@@ -15,7 +15,7 @@ import numpy as np
 from posekit import adapters as adapters_package
 from posekit.adapters.base import Adapter
 from posekit.adapters.blocks import NotInBlocks
-from posekit.adapters.registry import get_adapter, get_block_adapter
+from posekit.adapters.registry import ADAPTERS, get_adapter, get_block_adapter
 from posekit.config.cards import DatasetCard, SplitCard
 from posekit.data.boxes import crop_boxes
 from posekit.data.cache_folder import default_cache, discard, publish
@@ -143,12 +143,15 @@ def build_index(
         adapter: the adapter, instead of the one that the card names.
 
     Raises:
-        ConfigError: the card has no such split or names no adapter that there is.
+        ConfigError: the card has no such split or names no adapter that there is or may run.
         DatasetError: an annotation file is missing or wrong.
         PosekitError: the cache cannot be written.
     """
     root = Path(root).expanduser().absolute()
     split = card.split(split_name)
+    if adapter is None:  # pinned, so that an edited file.py is another key of the cache
+        pinned = ADAPTERS.pin(card.adapter, card.where, card.beside)
+        card = card.model_copy(update={"adapter": pinned})
     files = _source_files(card, root, split)
     key = _cache_key(card, root, split, files, adapter)
     base = Path(cache_dir).expanduser() if cache_dir is not None else default_cache()
@@ -248,9 +251,6 @@ def _cache_key(
 ) -> str:
     name = getattr(adapter, "__qualname__", card.adapter)
     code = sorted(Path(adapters_package.__path__[0]).glob("*.py"))
-    beside = (card.file.parent / name.partition(":")[0]) if card.file and ":" in name else None
-    if beside is not None and beside.is_file():
-        code.append(beside)
     content = {
         "index": INDEX_VERSION,
         "posekit": __version__,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from posekit.config.cards import load_dataset_card
+from posekit.config.plug_ins import takes_allow_code
 from posekit.diagnosis import (
     CheckReport,
     OtherSplit,
@@ -46,6 +47,7 @@ class DatasetCheck:
         return self.report.to_dict()
 
 
+@takes_allow_code
 def check(
     dataset: str | Path,
     root: str | Path | None = None,
@@ -58,6 +60,7 @@ def check(
     images: bool = True,
     threads: int = 4,
     adapter: bool = False,
+    allow_code: bool = False,
 ) -> DatasetCheck:
     """Check a dataset: images, labels, origin, sides, order, leakage.
 
@@ -72,6 +75,7 @@ def check(
         images: open every image; otherwise only look whether it is there.
         threads: threads that read images.
         adapter: run the contract of adapters over the card's instead.
+        allow_code: let the cards run code that they name (see docs/plug_ins.md).
 
     Raises:
         ConfigError: an option is missing or does not go with another; see `check_dataset`.

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from posekit.config.plug_ins import takes_allow_code
 from posekit.config.recipe import Recipe, load_recipe, recipe_from_dict
 from posekit.data.index import PoseIndex
 from posekit.diagnosis.diagnose import Diagnosis, diagnose
 from posekit.diagnosis.error_types import Calibration, ErrorTypes, calibration, error_types
 from posekit.diagnosis.pairs import pair
 from posekit.engine.processes import join_processes, own_device
-from posekit.engine.setup import ResolvedHead, read_heads
+from posekit.engine.setup import ResolvedHead, keep_code, read_heads
 from posekit.errors import CheckpointError, ConfigError, PosekitError, PredictionError, nearest
 from posekit.evaluation.base import Scores
 from posekit.evaluation.baseline import MeanPose
@@ -210,6 +211,7 @@ def of_annotations(index: PoseIndex, predictions: Predictions) -> Predictions:
     return dataclasses.replace(predictions.take(pairs.rows), instance_id=ids)
 
 
+@takes_allow_code
 def evaluate_run(
     run: str | Path,
     *,
@@ -221,6 +223,7 @@ def evaluate_run(
     report: bool = True,
     device: str | None = None,
     failed: Callable[[str], None] | None = None,
+    allow_code: bool = False,
 ) -> dict[str, HeadResult]:
     """Evaluate the heads of a run and write metrics, predictions, pictures and report.
 
@@ -234,6 +237,7 @@ def evaluate_run(
         device: where a model that is not given shall compute; a GPU if there is one.
         failed: is told of a head that cannot be evaluated, which is then left out; without it, the
             error is raised once the other heads are done.
+        allow_code: let the cards run code that they name (see docs/plug_ins.md).
 
     Processes that torchrun started share the work; the first writes.
 
@@ -249,7 +253,10 @@ def evaluate_run(
     rank, processes = rank_and_size()
     if evaluator is None:
         recipe = recipe_of(path, overrides)
-        evaluator = RunEvaluator(recipe, read_heads(recipe), only, settings, processes > 1)
+        heads = read_heads(recipe)
+        if path.is_dir():
+            keep_code(path, heads)
+        evaluator = RunEvaluator(recipe, heads, only, settings, processes > 1)
     if model is None:
         model = load_any(path, device)
     folder = path.parent if path.is_file() else path

@@ -10,11 +10,14 @@ from typing import Any
 
 import torch
 
+from posekit.codecs import CODECS
 from posekit.config.cards import load_dataset_card, load_head_card
 from posekit.config.recipe import recipe_from_dict
+from posekit.engine.setup import pinned_part
 from posekit.errors import ConfigError
 from posekit.inference.predictor import model_file
 from posekit.models import HeadSpec, PoseModel, load_model, read_description, save_checkpoint
+from posekit.models.decoders import DECODERS
 from posekit.models.surgery import add_head, drop_heads, merge_models, rename_head, single_head
 
 
@@ -122,7 +125,8 @@ def append_head(
     net, about = load_model(source), read_description(source)
     card, kind = load_dataset_card(dataset), load_head_card(head)
     size = input_size or net.head(net.head_names[0]).input_size
-    spec = HeadSpec(card.keypoint_schema, dict(kind.decoder), dict(kind.codec), size)
+    decoder, codec = pinned_part(DECODERS, kind, {}), pinned_part(CODECS, kind, {})
+    spec = HeadSpec(card.keypoint_schema, decoder, codec, size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         more = add_head(net, name, spec, expert_of=expert_of)

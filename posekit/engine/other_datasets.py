@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from posekit.config.cards import DatasetCard, load_dataset_card
+from posekit.config.plug_ins import takes_allow_code
 from posekit.data.index import PoseIndex, build_index
 from posekit.diagnosis.diagnose import diagnose
 from posekit.engine.evaluate import RunEvaluator, evaluate_run, head_result, load_any, recipe_of
@@ -43,6 +44,7 @@ class Evaluation:
         return {name: result.metrics for name, result in self.results.items()}
 
 
+@takes_allow_code
 def evaluate(
     model: str | Path,
     *,
@@ -54,6 +56,7 @@ def evaluate(
     transfer: bool = False,
     device: str | None = None,
     settings: Sequence[str] = (),
+    allow_code: bool = False,
 ) -> Evaluation:
     """Evaluate the heads of a run or model, each by its dataset's own protocol.
 
@@ -71,6 +74,7 @@ def evaluate(
         device: where to compute; a GPU if there is one.
         settings: `KEY=value` of the protocol (flip_test=false), `key.path=value` of the recipe
             (data_root=DIR).
+        allow_code: let the cards run code that they name (see docs/plug_ins.md).
 
     Raises:
         ConfigError, DatasetError, CheckpointError, PredictionError: as the parts do.

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from posekit.config.plug_ins import takes_allow_code
 from posekit.inference.files import FilesDone, predict_files
 from posekit.inference.predictor import Predictor, load
 from posekit.inference.video import VideoOptions
 
 
+@takes_allow_code
 def predict(
     model: Predictor | str | Path,
     inputs: Sequence[str | Path],
@@ -28,6 +30,7 @@ def predict(
     frames: int | None = None,
     resume: bool = False,
     progress: Callable[[str, int, int | None], None] | None = None,
+    allow_code: bool = False,
 ) -> FilesDone:
     """Predict photographs, videos or a camera, and write the results into a folder.
 
@@ -44,6 +47,7 @@ def predict(
         frames: stop videos and cameras after so many frames.
         resume: leave out what an earlier run into this folder has done.
         progress: called with a name, how many are done and how many there are (None: unknown).
+        allow_code: let the cards run code that they name (see docs/plug_ins.md).
 
     Raises:
         CheckpointError: there is no such model.

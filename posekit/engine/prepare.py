@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from posekit.codecs.registry import build_codec
+from posekit.config.plug_ins import takes_allow_code
 from posekit.config.recipe import Recipe, load_recipe
 from posekit.data.crop_store import open_store
 from posekit.data.crops import CropSource
@@ -36,8 +37,13 @@ class PreparedHead:
     broken: int = 0
 
 
+@takes_allow_code
 def prepare(
-    recipe: Recipe | str | Path, overrides: Iterable[str] = (), say: Say | None = None
+    recipe: Recipe | str | Path,
+    overrides: Iterable[str] = (),
+    say: Say | None = None,
+    *,
+    allow_code: bool = False,
 ) -> dict[str, PreparedHead]:
     """Build the indices of a recipe's splits and, with `data.cache: store`, its crop stores.
 
@@ -48,6 +54,7 @@ def prepare(
         recipe: a Recipe, or the path or name of one.
         overrides: `key.path=value` settings laid upon a recipe given by path or name.
         say: is told (head, instances done, of all) while a store is filled.
+        allow_code: let the cards run code that they name (see docs/plug_ins.md).
 
     Raises:
         ConfigError: a card, the recipe or a setting is wrong.

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from posekit.config.plug_ins import takes_allow_code
 from posekit.config.recipe import Recipe, load_recipe
 from posekit.data.batch import Batch
 from posekit.data.feature_store import FeatureSource
@@ -127,12 +128,14 @@ class PreparedRun:
         return TrainingSet(self.loader.batches, self.instances, self.losses, extras)
 
 
+@takes_allow_code
 def prepare_run(
     recipe: Recipe | str | Path,
     overrides: Iterable[str] = (),
     *,
     listener: Listener | None = None,
     dry: bool = False,
+    allow_code: bool = False,
 ) -> PreparedRun:
     """Build the parts of a run: indices, model, losses and mixed batches.
 
@@ -143,6 +146,7 @@ def prepare_run(
         overrides: `key.path=value` settings laid upon a recipe given by path or name.
         listener: is told what happens.
         dry: do not fill a feature cache (`data.features`); its maps are zeros.
+        allow_code: let the cards run code that they name (see docs/plug_ins.md).
 
     Raises:
         ConfigError: a card, the recipe or a setting is wrong.

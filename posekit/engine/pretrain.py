@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from posekit.config.plug_ins import takes_allow_code
 from posekit.config.recipe import Recipe, load_recipe
 from posekit.config.transfer import PretrainingConfig
 from posekit.data.crops import CropSource
@@ -43,12 +44,14 @@ class PretrainResult:
         return self.folder / "checkpoints" / "last.safetensors"
 
 
+@takes_allow_code
 def pretrain(
     recipe: Recipe | str | Path,
     overrides: Iterable[str] = (),
     *,
     resume: bool = False,
     listener: Listener | None = None,
+    allow_code: bool = False,
 ) -> PretrainResult:
     """Train a recipe's backbone to fill in hidden patches of its datasets' crops.
 
@@ -64,6 +67,7 @@ def pretrain(
         overrides: `key.path=value` settings laid upon a recipe given by path or name.
         resume: go on with the run in the recipe's folder, if it holds one.
         listener: is told what happens.
+        allow_code: let the cards run code that they name (see docs/plug_ins.md).
 
     Raises:
         ConfigError: the recipe is wrong, or its backbone cannot be trained so.

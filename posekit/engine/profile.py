@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 
+from posekit.config.plug_ins import takes_allow_code
 from posekit.config.recipe import Recipe, load_recipe
 from posekit.engine.prepare_run import prepare_run
 from posekit.engine.train import peak_memory_mib
@@ -57,8 +58,14 @@ class Profile:
         return dataclasses.asdict(self)
 
 
+@takes_allow_code
 def profile(
-    recipe: Recipe | str | Path, overrides: Iterable[str] = (), steps: int = 8, warmups: int = 2
+    recipe: Recipe | str | Path,
+    overrides: Iterable[str] = (),
+    steps: int = 8,
+    warmups: int = 2,
+    *,
+    allow_code: bool = False,
 ) -> Profile:
     """Run some training steps that leave nothing behind and take their time apart.
 
@@ -66,6 +73,7 @@ def profile(
         recipe: a Recipe, or the path or name of one.
         overrides: `key.path=value` settings laid upon a recipe given by path or name.
         steps: steps that count, warmups: steps before them.
+        allow_code: let the cards run code that they name (see docs/plug_ins.md).
 
     Raises:
         ConfigError, DatasetError: as `train`.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from posekit.config.cards import DatasetCard, SplitCard, load_dataset_card
+from posekit.config.plug_ins import takes_allow_code
 from posekit.config.published import Published
 from posekit.config.recipe import Recipe, load_recipe
 from posekit.data.index import build_index
@@ -110,10 +111,13 @@ class Reproduction:
         return {"recipe": self.recipe, "needed": self.needed, "missing": missing, "rows": rows}
 
 
+@takes_allow_code
 def reproduce(
     recipe: Recipe | str | Path,
     model: str | Path | None = None,
     overrides: Sequence[str] = (),
+    *,
+    allow_code: bool = False,
 ) -> Reproduction:
     """Check that a recipe's files are in place and compare a result with the published numbers.
 
@@ -123,6 +127,7 @@ def reproduce(
             they are, the others are measured. Without it only the files are checked, those of
             training included.
         overrides: `key.path=value` settings laid upon a recipe given by path or name.
+        allow_code: let the cards run code that they name (see docs/plug_ins.md).
 
     Raises:
         ConfigError: the recipe publishes nothing, or a setting is wrong.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from posekit.config.cards import load_dataset_card
+from posekit.config.plug_ins import takes_allow_code
 from posekit.data.index import build_index
 from posekit.diagnosis.diagnose import Diagnosis, diagnose
 from posekit.errors import ConfigError
@@ -42,6 +43,7 @@ class Scored:
         }
 
 
+@takes_allow_code
 def score(
     predictions: str | Path,
     dataset: str | Path,
@@ -50,6 +52,7 @@ def score(
     *,
     settings: Sequence[str] = (),
     verify: bool = False,
+    allow_code: bool = False,
 ) -> Scored:
     """Score a predictions file by a dataset's official protocol, without any model.
 
@@ -60,6 +63,7 @@ def score(
         root: the dataset's folder; data/FOLDER if left out.
         settings: `KEY=value` settings laid over the card's protocol, e.g. `nms=none`.
         verify: also run the reference implementation on the same detections.
+        allow_code: let the cards run code that they name (see docs/plug_ins.md).
 
     Raises:
         ConfigError: an unknown dataset, split or setting.

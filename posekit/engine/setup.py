@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from posekit.config.cards import DatasetCard, load_dataset_card, load_head_card
+from posekit.adapters import ADAPTERS
+from posekit.codecs import CODECS
+from posekit.config.base import read_yaml
+from posekit.config.cards import DatasetCard, HeadCard, load_dataset_card, load_head_card
+from posekit.config.plug_ins import Parts
 from posekit.config.recipe import HeadRecipe, Recipe
 from posekit.data.index import PoseIndex, build_index
 from posekit.errors import ConfigError
+from posekit.evaluation.registry import EVALUATORS
 from posekit.models import HeadSpec, PoseModel, build_model, load_into
+from posekit.models.decoders import DECODERS
 from posekit.models.freeze import freeze
-from posekit.training.losses import PointLoss, build_loss
+from posekit.output import write_json
+from posekit.training.losses import LOSSES, PointLoss, build_loss
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,18 @@ class ResolvedHead:
     loss: dict[str, object]
     exclude: tuple[str, ...] = ()
 
+    @property
+    def code(self) -> dict[str, str]:
+        """The parts of the head that are code in files: kind of part -> name with SHA-256."""
+        named = {
+            "adapter": self.card.adapter,
+            "evaluator": self.card.evaluator,
+            "decoder": self.spec.decoder["kind"],
+            "codec": self.spec.codec["kind"],
+            "loss": str(self.loss["kind"]),
+        }
+        return {part: name for part, name in named.items() if "#" in name}
+
     def index(self, split: str) -> PoseIndex:
         """Open a split of the head's dataset; see `build_index` for what can go wrong."""
         exclude = self.exclude if split == self.recipe.train else ()
@@ -58,6 +79,42 @@ def read_heads(recipe: Recipe) -> dict[str, ResolvedHead]:
         ConfigError: a card is missing or wrong, or has no such split.
     """
     return {name: _read_head(recipe, name) for name in recipe.heads}
+
+
+def pinned_part(parts: Parts[Any], kind: HeadCard, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay a recipe's own settings upon one part of a head card and pin code that they name.
+
+    A file.py lies beside the head card; if the recipe names it, in the working directory.
+
+    Raises:
+        ConfigError: as `Parts.pin`.
+    """
+    beside = kind.file.parent if kind.file and "kind" not in own else Path()
+    where = "the recipe" if "kind" in own else str(kind.file)
+    return parts.pin_kind({**getattr(kind, parts.word), **own}, where, beside)
+
+
+def keep_code(folder: Path, heads: Mapping[str, ResolvedHead], *, begins: bool = False) -> None:
+    """Hold the code in files that a run's cards name to what it was when the run began.
+
+    RUN/code.json lists it; it is written if the run `begins`.
+
+    Raises:
+        ConfigError: a file or its place differs from what was recorded.
+    """
+    file = folder / "code.json"
+    code = {name: head.code for name, head in heads.items() if head.code}
+    if begins and code:
+        write_json(file, code, error=ConfigError)
+    recorded = read_yaml(file) if file.is_file() and not begins else {}
+    for name, parts in code.items():
+        before = recorded.get(name) or {}
+        for part, now in parts.items():
+            if recorded and before.get(part) != now:
+                raise ConfigError(
+                    f"{file}: the {part} of head '{name}' was {before.get(part)} when the run "
+                    f"began and is {now} now; put the recorded file there, or begin another run"
+                )
 
 
 def build_run_model(recipe: Recipe, heads: dict[str, ResolvedHead]) -> PoseModel:
@@ -99,6 +156,15 @@ def _read_head(recipe: Recipe, name: str) -> ResolvedHead:
     try:
         card = load_dataset_card(part.dataset)
         kind = load_head_card(part.head)
+        card = card.model_copy(
+            update={
+                parts.word: parts.pin(getattr(card, parts.word), card.where, card.beside)
+                for parts in (ADAPTERS, EVALUATORS)
+            }
+        )
+        decoder = pinned_part(DECODERS, kind, part.decoder)
+        codec = pinned_part(CODECS, kind, part.codec)
+        loss = pinned_part(LOSSES, kind, part.loss)
         card.split(part.train)
         if part.evaluate:
             card.split(part.evaluate)
@@ -106,8 +172,8 @@ def _read_head(recipe: Recipe, name: str) -> ResolvedHead:
         raise ConfigError(f"head '{name}': {error}") from None
     spec = HeadSpec(
         schema=card.keypoint_schema,
-        decoder={**kind.decoder, **part.decoder},
-        codec={**kind.codec, **part.codec},
+        decoder=decoder,
+        codec=codec,
         input_size=part.input_size,
         pixels=recipe.data.pixels,
     )
@@ -117,7 +183,7 @@ def _read_head(recipe: Recipe, name: str) -> ResolvedHead:
         card=card,
         root=recipe.head_root(name, card.folder),
         spec=spec,
-        loss={**kind.loss, **part.loss},
+        loss=loss,
         exclude=_read_exclusions(name, part.exclude),
     )
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 
+from posekit.config.plug_ins import takes_allow_code
 from posekit.config.recipe import Recipe, load_recipe
 from posekit.engine.distill import token_run
 from posekit.engine.evaluate import RunEvaluator, evaluate_run
 from posekit.engine.prepare_run import PreparedRun, join_parts, prepare_run
 from posekit.engine.run_parts import run_folder_of, run_on, start_folder
-from posekit.engine.setup import ResolvedHead
+from posekit.engine.setup import ResolvedHead, keep_code
 from posekit.models import PoseModel
 from posekit.models.knowledge import attach_token, load_token, save_token
 from posekit.models.processes import from_first
@@ -81,6 +82,7 @@ class Plan:
         return dataclasses.asdict(self)
 
 
+@takes_allow_code
 def train(
     recipe: Recipe | str | Path,
     overrides: Iterable[str] = (),
@@ -88,6 +90,7 @@ def train(
     resume: bool = False,
     evaluate: bool = True,
     listener: Listener | None = None,
+    allow_code: bool = False,
 ) -> RunResult:
     """Train a recipe to its end and evaluate every head.
 
@@ -97,6 +100,7 @@ def train(
         resume: go on with the run in the recipe's folder, if it holds one.
         evaluate: score every head at the end (and in between, as the recipe says).
         listener: is told what happens.
+        allow_code: let the cards run code that they name (see docs/plug_ins.md).
 
     Raises:
         ConfigError: a card, the recipe or a setting is wrong; the folder holds another run.
@@ -111,7 +115,13 @@ def train(
     evaluator = RunEvaluator(recipe, run.heads, distributed=shared) if evaluate else None
     if evaluator is not None:
         evaluator.check_boxes()
-    state = start_folder(folder, resume, run.listener)
+
+    def begin() -> dict[str, Any] | None:
+        begun = folder.start(resume, run.listener.warned)
+        keep_code(folder.path, run.heads, begins=begun is None)
+        return begun
+
+    state = from_first(begin)
     if recipe.training.tensorboard and run.accelerator.is_main_process:
         run.listener = TensorBoardListener(folder.path, run.listener)
     if not _learn_token(recipe, run, folder, resume):
@@ -175,7 +185,14 @@ def _prepare_token(
     return join_parts(recipe, heads, indices, teacher, accelerator, listener)
 
 
-def plan(recipe: Recipe | str | Path, overrides: Iterable[str] = (), dry_steps: int = 3) -> Plan:
+@takes_allow_code
+def plan(
+    recipe: Recipe | str | Path,
+    overrides: Iterable[str] = (),
+    dry_steps: int = 3,
+    *,
+    allow_code: bool = False,
+) -> Plan:
     """Find out what a run would do, by `dry_steps` real steps that leave nothing behind."""
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     run = prepare_run(recipe, dry=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from posekit.config.cards import load_dataset_card
+from posekit.config.plug_ins import takes_allow_code
 from posekit.data.index import PoseIndex, build_index
 from posekit.diagnosis.error_types import KINDS, keypoint_kinds
 from posekit.diagnosis.pairs import pair
@@ -20,6 +21,7 @@ from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
 
+@takes_allow_code
 def view(
     what: str | Path,
     out: str | Path = "view.html",
@@ -29,6 +31,7 @@ def view(
     split: str | None = None,
     root: str | Path | None = None,
     limit: int = 600,
+    allow_code: bool = False,
 ) -> Path:
     """Write one offline page of what there is to see.
 
@@ -40,6 +43,7 @@ def view(
         head: which head of the run; may be left out if one only was evaluated.
         dataset, split, root: the dataset that a predictions file or a card speaks of.
         limit: most instances on the page.
+        allow_code: let the cards run code that they name (see docs/plug_ins.md).
 
     Raises:
         ConfigError: something of the above is missing.

@@ -8,6 +8,7 @@ from typing import Any
 
 from posekit.config.base import apply_overrides, validate
 from posekit.config.cards import DatasetCard
+from posekit.config.plug_ins import Parts
 from posekit.data.columns import InstanceColumns
 from posekit.errors import ConfigError, nearest
 from posekit.evaluation import dlc, joint_ap, nme, oks, pck, pckh
@@ -38,7 +39,7 @@ class Evaluator:
     function: Callable[..., Scores]
 
 
-EVALUATORS = {
+_BUILT_IN = {
     name: Evaluator(name, protocol_class, function)
     for name, protocol_class, function in (
         ("oks", OksProtocol, oks.evaluate_oks),
@@ -54,14 +55,17 @@ EVALUATORS = {
 }
 
 
-def get_evaluator(name: str) -> Evaluator:
-    """Return an evaluator by name; ConfigError names the nearest one."""
-    if name not in EVALUATORS:
-        raise ConfigError(
-            f"no evaluator named '{name}'{nearest(name, EVALUATORS)} "
-            f"(evaluators: {', '.join(EVALUATORS)})"
-        )
-    return EVALUATORS[name]
+EVALUATORS = Parts(
+    "evaluator",
+    _BUILT_IN,
+    lambda part: isinstance(part, Evaluator),
+    "a posekit.evaluation.Evaluator",
+)
+
+
+def get_evaluator(card: DatasetCard) -> Evaluator:
+    """Return the evaluator that a card names; ConfigError as in `Parts.get`."""
+    return EVALUATORS.get(card.evaluator, card.where, card.beside)
 
 
 def split_settings(given: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -75,7 +79,7 @@ def split_settings(given: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     Raises:
         ConfigError: a setting without '='.
     """
-    keys = {key for e in EVALUATORS.values() for key in e.protocol_class.model_fields}
+    keys = {key for e in EVALUATORS.built_in.values() for key in e.protocol_class.model_fields}
     mine: list[str] = []
     others: list[str] = []
     for setting in given:
@@ -93,11 +97,10 @@ def protocol_of(card: DatasetCard, settings: Mapping[str, Any] | None = None) ->
     Raises:
         ConfigError: an unknown evaluator or setting; names file, key and the nearest valid key.
     """
-    where = str(card.file or f"card '{card.name}'")
-    evaluator = get_evaluator(card.evaluator)
+    evaluator = get_evaluator(card)
     filled = {"padding": card.box.padding, "dataset": card.name}
     merged = {**filled, **card.protocol}
-    validate(evaluator.protocol_class, merged, f"{where}, protocol")
+    validate(evaluator.protocol_class, merged, f"{card.where}, protocol")
     return validate(evaluator.protocol_class, {**merged, **(settings or {})}, "protocol settings")
 
 
@@ -108,7 +111,7 @@ def evaluate(
     protocol: Protocol | None = None,
 ) -> Scores:
     """Score predictions by the official protocol of the card's dataset (or by `protocol`)."""
-    evaluator = get_evaluator(card.evaluator)
+    evaluator = get_evaluator(card)
     chosen = protocol or protocol_of(card)
     if not isinstance(chosen, evaluator.protocol_class):
         raise ConfigError(

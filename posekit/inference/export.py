@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from posekit.codecs import CODECS
+from posekit.config.plug_ins import takes_allow_code
 from posekit.data.any_image import load_image
 from posekit.errors import CheckpointError, PosekitError, PredictionError
 from posekit.inference.export_graph import (
@@ -55,6 +57,7 @@ class ExportDone:
         )
 
 
+@takes_allow_code
 def export(
     model: Predictor | str | Path,
     file: str | Path,
@@ -64,6 +67,7 @@ def export(
     precision: Precision = "fp32",
     limit_px: float | None = None,
     samples: Sequence[Sample] | None = None,
+    allow_code: bool = False,
 ) -> list[ExportDone]:
     """Write heads of a model for another runtime, and check that the files predict as the model.
 
@@ -88,6 +92,7 @@ def export(
             left out.
         samples: images uint8 (H, W, 3) RGB with boxes (N, 4) to compare on, best of what the
             model was made for; generated patterns if left out.
+        allow_code: let the cards run code that they name (see docs/plug_ins.md).
 
     Raises:
         ParityError: the drift is above the limit in one of the files; none is written.
@@ -100,6 +105,13 @@ def export(
         _require(package, extra)
     predictor = model if isinstance(model, Predictor) else load(model)
     heads = _choose(predictor, head)
+    for one in heads:
+        codec = str(predictor.model.head(one).spec.codec["kind"])
+        if not decode and codec not in CODECS.built_in:
+            raise CheckpointError(
+                f"{file}: head '{one}' has the codec {codec}, which the runtime without torch "
+                "cannot decode; export with decoding inside the graph"
+            )
     groups = predictor.by_geometry(heads)
     limit = LIMIT_PX[precision] if limit_px is None else limit_px
     proof = samples or sample_patterns()

@@ -178,7 +178,7 @@ def _codec_settings(model: PoseModel, name: str) -> dict[str, Any]:
     """Return every setting of a head's codec, defaults included."""
     config: Any = getattr(model.head(name).codec, "config", None)
     stated = dict(model.head(name).spec.codec)
-    return stated if config is None else config.model_dump(mode="json")
+    return stated if config is None else {**config.model_dump(mode="json"), "kind": stated["kind"]}
 
 
 def _trace(predictor: Predictor, graph: ExportGraph) -> torch.export.ExportedProgram:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from posekit.config.plug_ins import takes_allow_code
 from posekit.data.any_image import LoadedImage, load_image
 from posekit.drawing.picture_files import write_picture
 from posekit.errors import DatasetError, PredictionError
@@ -59,6 +60,7 @@ class FilesDone:
         return {**vars(self), "written": [str(path) for path in self.written]}
 
 
+@takes_allow_code
 def predict_files(
     model: Predictor | str | Path,
     inputs: Sequence[str | Path],
@@ -71,6 +73,7 @@ def predict_files(
     progress: Progress | None = None,
     resume: bool = False,
     frames: int | None = None,
+    allow_code: bool = False,
 ) -> FilesDone:
     """Predict photographs, videos and cameras, and write the results into a folder.
 
@@ -93,6 +96,7 @@ def predict_files(
         resume: leave out what an earlier run into this folder has done; a video that it stopped in
             goes on at its next frame.
         frames: stop videos and cameras after so many frames.
+        allow_code: let the cards run code that they name (see docs/plug_ins.md).
 
     Raises:
         PredictionError: no input is found, the boxes fit no input, nothing could be predicted, or

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from posekit.config.cards import BoxCard
+from posekit.config.plug_ins import takes_allow_code
 from posekit.data.any_image import MAX_PIXELS, LoadedImage, is_one_image, load_images
 from posekit.errors import CheckpointError, PredictionError, nearest
 from posekit.inference.hub import MODEL_FILE, fetch_model, is_address
@@ -274,6 +275,7 @@ class Predictor:
         return {name: one.in_image(back) for name, one in found.items()}
 
 
+@takes_allow_code
 def load(
     path: str | Path,
     *,
@@ -281,6 +283,7 @@ def load(
     batch_size: int = 32,
     flip_test: bool = False,
     max_pixels: int = MAX_PIXELS,
+    allow_code: bool = False,
 ) -> Predictor:
     """Load a model for prediction from a checkpoint, a run folder or the Hugging Face Hub.
 
@@ -288,6 +291,7 @@ def load(
         path: a .safetensors file of posekit, a run folder (its last model is taken), or
             'hf:owner/name' (downloaded once).
         device, batch_size, flip_test, max_pixels: see Predictor.
+        allow_code: let the cards run code that they name (see docs/plug_ins.md).
 
     Raises:
         CheckpointError: there is no model, or it cannot be loaded.

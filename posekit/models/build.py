@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
-from posekit.codecs.registry import build_codec
+from posekit.codecs.registry import CODECS, build_codec
 from posekit.config.base import validate
 from posekit.config.model import BackboneConfig
 from posekit.config.prototypes import PrototypeConfig
 from posekit.errors import ConfigError
 from posekit.models.backbone import build_backbone, normalisation
 from posekit.models.base import Backbone
-from posekit.models.decoders import build_decoder
+from posekit.models.decoders import DECODERS, build_decoder
 from posekit.models.experts import expert_names
 from posekit.models.lora import add_adapters
 from posekit.models.pose_model import HeadSpec, PoseHead, PoseModel
@@ -85,6 +86,11 @@ def build_model(
 def build_head(name: str, spec: HeadSpec, backbone: Backbone) -> PoseHead:
     """Build one head for a backbone; ConfigError names the head."""
     where = f"head '{name}'"
+    spec = replace(
+        spec,
+        decoder=DECODERS.pin_kind(spec.decoder, where),
+        codec=CODECS.pin_kind(spec.codec, where),
+    )
     codec = build_codec(spec.codec, spec.input_size, f"{where}, codec")
     decoder = build_decoder(
         spec.decoder,

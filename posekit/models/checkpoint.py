@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from posekit.codecs.registry import CODECS
+from posekit.config.plug_ins import is_unpinned_file
 from posekit.errors import CheckpointError, ConfigError
 from posekit.models.checkpoint_file import (
     FORMAT,
@@ -19,6 +21,7 @@ from posekit.models.checkpoint_file import (
     load_checkpoint,
     read_description,
 )
+from posekit.models.decoders import DECODERS
 from posekit.models.lora import is_adapter
 from posekit.models.pose_model import HeadSpec, PoseModel
 from posekit.models.surgery import restore_model
@@ -71,7 +74,8 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> PoseMode
     """Build the model that a checkpoint describes and load its weights, in evaluation mode.
 
     Raises:
-        CheckpointError: as load_checkpoint, or the tensors do not fit the description.
+        CheckpointError: as load_checkpoint, a head names code that may not run, or the tensors do
+            not fit the description.
     """
     state, description = load_checkpoint(path)
     backbone, heads = _model_parts(Path(path), description)
@@ -80,6 +84,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> PoseMode
             f"{path}: a pre-trained backbone without heads; start a run from it with "
             "training.init=FILE"
         )
+    _check_code(path, heads)
     prototypes = description["model"].get("prototypes")
     try:
         model = restore_model(backbone, heads, state, copy=False, prototypes=prototypes)
@@ -161,6 +166,23 @@ def _model_parts(
             f"{path}: its description of the model is incomplete ({error})"
         ) from None
     return backbone, heads
+
+
+def _check_code(path: str | Path, heads: Mapping[str, HeadSpec]) -> None:
+    """Raise CheckpointError unless the code that heads name may run and is what was trained."""
+    for name, spec in heads.items():
+        for parts, config in ((DECODERS, spec.decoder), (CODECS, spec.codec)):
+            kind = str(config.get("kind"))
+            if is_unpinned_file(kind):
+                raise CheckpointError(
+                    f"{path}: head '{name}' names the code {kind} without its SHA-256, so nobody "
+                    "can say whether it is the code that was trained; it is not run"
+                )
+            if ":" in kind:
+                try:
+                    parts.get(kind, f"{path}: head '{name}'")
+                except ConfigError as error:
+                    raise CheckpointError(str(error)) from None
 
 
 def _resize_positions(

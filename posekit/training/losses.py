@@ -8,26 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from posekit.codecs.base import Codec
-from posekit.codecs.integral import IntegralCodec
-from posekit.codecs.regression import RegressionCodec
-from posekit.config.base import Strict, validate
-from posekit.errors import ConfigError, nearest
+from posekit.config.base import Strict
+from posekit.config.plug_ins import Parts, settings_of
+from posekit.errors import ConfigError
 from posekit.training.point_loss import PointLoss
-from posekit.training.regression_losses import (
-    IntegralLoss,
-    IntegralLossConfig,
-    L1Config,
-    L1Loss,
-    RleConfig,
-    RleLoss,
-)
+from posekit.training.regression_losses import IntegralLoss, L1Loss, RleLoss
 
 
 class MseConfig(Strict):
@@ -73,14 +65,11 @@ def build_loss(config: dict[str, Any], codec: Codec, where: str) -> PointLoss:
     Raises:
         ConfigError: unknown kind or key, or a loss that does not go with the codec's activation.
     """
-    kind = config.get("kind")
-    if kind not in _LOSSES:
-        raise ConfigError(f"{where}: unknown loss '{kind}'{nearest(str(kind), _LOSSES)}")
-    model, build, refuse = _LOSSES[kind]
-    typed = validate(model, config, where)
-    if problem := refuse(codec):
-        raise ConfigError(f"{where}: loss '{kind}' needs {problem}")
-    return build(typed)
+    loss = LOSSES.kind_of(config, where)
+    typed = settings_of(loss.settings, config, where)
+    if problem := loss.misfit(codec):
+        raise ConfigError(f"{where}: loss '{config['kind']}' needs {problem}")
+    return loss(typed)
 
 
 class MapLoss(PointLoss):
@@ -159,47 +148,53 @@ def _pixels(output: Tensor) -> int:
     return output.shape[-2] * output.shape[-1]
 
 
-def _activation(wanted: str) -> Callable[[Codec], str | None]:
-    def problem(codec: Codec) -> str | None:
-        if codec.activation == wanted:
+class MseLoss(MapLoss):
+    """See MseConfig."""
+
+    settings = MseConfig
+    activation = "none"
+
+    def __init__(self, config: MseConfig):
+        super().__init__(mse, config.scale)
+
+
+class CrossEntropyLoss(MapLoss):
+    """See CrossEntropyConfig."""
+
+    settings = CrossEntropyConfig
+    activation = "softmax"
+
+    def __init__(self, config: CrossEntropyConfig):
+        super().__init__(cross_entropy, config.scale)
+
+
+class KlLoss(MapLoss):
+    """See KlConfig."""
+
+    settings = KlConfig
+
+    def __init__(self, config: KlConfig):
+        super().__init__(partial(kl, beta=config.beta), config.scale)
+
+    @classmethod
+    def misfit(cls, codec: Codec) -> str | None:
+        """Return what the codec lacks; see `PointLoss`."""
+        empty = torch.zeros(0, 1, *codec.heatmap_size)
+        if codec.activation == "none" and codec.distributions(empty):
             return None
-        return f"the codec's activation to be '{wanted}', found '{codec.activation}'"
-
-    return problem
+        return "maps or vectors of activation 'none'"
 
 
-def _needs_vectors(codec: Codec) -> str | None:
-    if codec.activation == "none" and codec.distributions(torch.zeros(0, 1, *codec.heatmap_size)):
-        return None
-    return "maps or vectors of activation 'none'"
-
-
-def _needs_integral(codec: Codec) -> str | None:
-    return None if isinstance(codec, IntegralCodec) else "the codec 'integral'"
-
-
-def _needs_numbers(codec: Codec) -> str | None:
-    return None if isinstance(codec, RegressionCodec) else "the codec 'regression'"
-
-
-def _needs_spread(codec: Codec) -> str | None:
-    has_spread = isinstance(codec, RegressionCodec) and codec.config.spread
-    return None if has_spread else "the codec 'regression' with spread: true"
-
-
-class _Entry(NamedTuple):
-    config: type[Any]
-    build: Callable[[Any], PointLoss]
-    refuse: Callable[[Codec], str | None]
-
-
-_LOSSES: dict[str, _Entry] = {
-    "mse": _Entry(MseConfig, lambda c: MapLoss(mse, c.scale), _activation("none")),
-    "cross_entropy": _Entry(
-        CrossEntropyConfig, lambda c: MapLoss(cross_entropy, c.scale), _activation("softmax")
-    ),
-    "kl": _Entry(KlConfig, lambda c: MapLoss(partial(kl, beta=c.beta), c.scale), _needs_vectors),
-    "integral": _Entry(IntegralLossConfig, IntegralLoss, _needs_integral),
-    "l1": _Entry(L1Config, L1Loss, _needs_numbers),
-    "rle": _Entry(RleConfig, RleLoss, _needs_spread),
-}
+LOSSES: Parts[type[Any]] = Parts(
+    "loss",
+    {
+        "mse": MseLoss,
+        "cross_entropy": CrossEntropyLoss,
+        "kl": KlLoss,
+        "integral": IntegralLoss,
+        "l1": L1Loss,
+        "rle": RleLoss,
+    },
+    lambda part: isinstance(part, type) and issubclass(part, PointLoss),
+    "a subclass of posekit.training.point_loss.PointLoss",
+)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from posekit.codecs.base import Codec
 from posekit.codecs.integral import IntegralCodec
+from posekit.codecs.regression import RegressionCodec
 from posekit.config.base import Strict
 from posekit.training.point_loss import PointLoss
 
@@ -56,9 +57,17 @@ class RleConfig(Strict):
 class L1Loss(PointLoss):
     """See L1Config."""
 
+    settings = L1Config
+
     def __init__(self, config: L1Config):
         super().__init__()
         self.config = config
+
+    @classmethod
+    def misfit(cls, codec: Codec) -> str | None:
+        """Return what the codec lacks; see `PointLoss`."""
+        fits = isinstance(codec, RegressionCodec)
+        return None if fits else "the codec 'regression'"
 
     def forward(self, codec: Codec, output: Tensor, target: Tensor, points: Tensor) -> Tensor:
         """Return float32 (B, K); see `PointLoss`."""
@@ -73,11 +82,18 @@ class IntegralLoss(PointLoss):
     summed over the keypoints and the distance averaged; here both are of one keypoint.
     """
 
+    settings = IntegralLossConfig
     uses_points = True
 
     def __init__(self, config: IntegralLossConfig):
         super().__init__()
         self.config = config
+
+    @classmethod
+    def misfit(cls, codec: Codec) -> str | None:
+        """Return what the codec lacks; see `PointLoss`."""
+        fits = isinstance(codec, IntegralCodec)
+        return None if fits else "the codec 'integral'"
 
     def forward(self, codec: Codec, output: Tensor, target: Tensor, points: Tensor) -> Tensor:
         """Return float32 (B, K); see `PointLoss`."""
@@ -102,12 +118,19 @@ class RleLoss(PointLoss):
     coordinates; the values are summed over x and y.
     """
 
+    settings = RleConfig
     uses_points = True
 
     def __init__(self, config: RleConfig):
         super().__init__()
         self.config = config
         self.flow = RealNvp()
+
+    @classmethod
+    def misfit(cls, codec: Codec) -> str | None:
+        """Return what the codec lacks; see `PointLoss`."""
+        fits = isinstance(codec, RegressionCodec) and codec.config.spread
+        return None if fits else "the codec 'regression' with spread: true"
 
     def forward(self, codec: Codec, output: Tensor, target: Tensor, points: Tensor) -> Tensor:
         """Return float32 (B, K); see `PointLoss`."""

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from format_writers import FORMATS, SCHEMA
 
-from posekit.adapters import EmptyImage, check_instance, get_adapter
-from posekit.adapters.registry import BUILT_IN
+from posekit.adapters import ADAPTERS, EmptyImage, check_instance, get_adapter
 from posekit.config.cards import dataset_card_from_dict
 from posekit.errors import ConfigError, DatasetError
 
@@ -36,7 +35,7 @@ def form(request):
 
 def test_every_built_in_adapter_is_exercised_here():
     elsewhere = {"sleap"}  # test_sleap.py, since it needs an extra
-    assert {adapter for adapter, _, _ in FORMATS.values()} == set(BUILT_IN) - elsewhere
+    assert {adapter for adapter, _, _ in FORMATS.values()} == set(ADAPTERS.built_in) - elsewhere
 
 
 def test_it_yields_the_points_that_were_written(form, tmp_path):

@@ -8,14 +8,17 @@ import pytest
 from format_writers import FORMATS, SCHEMA
 from test_adapter_contract import card_of
 
-from posekit.adapters import get_adapter, known_adapters, registry
+from posekit.adapters import ADAPTERS, get_adapter
+from posekit.config import plug_ins
 from posekit.config.cards import SplitCard
+from posekit.config.plug_ins import code_allowed
 from posekit.errors import ConfigError, DatasetError
 
 OWN = """
 import numpy as np
-from posekit.adapters import Instance
+from posekit.adapters import Instance, adapter
 
+@adapter
 def read(root, split, schema):
     for number in range(3):
         yield Instance(
@@ -26,6 +29,12 @@ def read(root, split, schema):
             visibility=np.full(len(schema), 2, np.uint8),
         )
 """
+
+
+@pytest.fixture(autouse=True)
+def _code_may_run():
+    with code_allowed():
+        yield
 
 
 @pytest.fixture
@@ -55,11 +64,11 @@ def test_a_module_and_an_entry_point_read(monkeypatch, tmp_path):
     exec(OWN, module.__dict__)  # noqa: S102
     monkeypatch.setitem(sys.modules, "my_poses", module)
     assert len(run(card_of("my_poses:read", SplitCard()), tmp_path)) == 3
-    point = EntryPoint("mine", "my_poses:read", registry.ENTRY_POINTS)
+    point = EntryPoint("mine", "my_poses:read", "posekit.adapters")
     monkeypatch.setattr(
-        registry, "entry_points", lambda group, name="mine": [point] if name == "mine" else []
+        plug_ins, "entry_points", lambda group, name="mine": [point] if name == "mine" else []
     )
-    assert "mine" in known_adapters()
+    assert "mine" in ADAPTERS.names()
     assert len(run(card_of("mine", SplitCard()), tmp_path)) == 3
 
 
@@ -68,10 +77,10 @@ def test_a_module_and_an_entry_point_read(monkeypatch, tmp_path):
     [
         (
             "coco_jsno",
-            r"there is no adapter 'coco_jsno'; did you mean 'coco_json'\?.*file\.py:func",
+            r"there is no adapter 'coco_jsno'; did you mean 'coco_json'\?.*file\.py:Name",
         ),
         ("gone.py:read", r"adapter 'gone\.py:read': there is no file .*gone\.py"),
-        ("own.py:raed", r"the module has no function 'raed'; did you mean 'read'"),
+        ("own.py:raed", r"the module has no 'raed'; did you mean 'read'"),
         ("no_such_module:read", r"cannot be imported \(ModuleNotFoundError"),
         (":read", r"there is no adapter ':read'"),
     ],

@@ -1,11 +1,13 @@
 """What every registered codec must do."""
 
+import example_plug_ins
 import numpy as np
 import pytest
 import torch
 
-from posekit.codecs import build_codec, codec_kinds
+from posekit.codecs import CODECS, build_codec
 from posekit.config.cards import available, load_head_card
+from posekit.config.plug_ins import code_allowed
 from posekit.training.losses import build_loss
 from posekit.training.point_loss import PointLoss
 
@@ -15,7 +17,7 @@ POINTS += 12
 ORDER = np.array([1, 0, 3, 2])
 
 CONFIGS = [
-    *({"kind": kind} for kind in codec_kinds()),
+    *({"kind": kind} for kind in CODECS.built_in),
     {"kind": "udp", "activation": "softmax"},
     {"kind": "msra", "activation": "softmax"},
     {"kind": "simcc", "activation": "softmax"},
@@ -25,12 +27,14 @@ CONFIGS = [
     {"kind": "msra", "heatmap_stride": 2},
     {"kind": "integral", "warp": "plain", "beta": 10},
     {"kind": "regression", "spread": True},
+    {"kind": example_plug_ins.named("BumpCodec"), "width": 2.0},
 ]
 
 
 @pytest.fixture(params=CONFIGS, ids=lambda config: "-".join(map(str, config.values())))
 def codec(request):
-    return build_codec(request.param, SIZE)
+    with code_allowed():
+        return build_codec(request.param, SIZE)
 
 
 def noisy_maps(codec, dtype=torch.float32):

@@ -10,7 +10,7 @@ from posekit.errors import ConfigError
     ("config", "sentence"),
     [
         ({}, "key 'kind' is missing"),
-        ({"kind": "upd"}, "unknown kind 'upd'; did you mean 'udp'?"),
+        ({"kind": "upd"}, "there is no codec 'upd'; did you mean 'udp'?"),
         ({"kind": "udp", "sgima": 2}, "unknown key 'sgima'; did you mean 'sigma'?"),
         ({"kind": "udp_combined", "sigma": 2}, "unknown key 'sigma'"),
         ({"kind": "udp", "sigma": -1}, "key 'sigma': Input should be greater than 0, found -1"),

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from posekit.adapters.registry import BUILT_IN
+from posekit.adapters import ADAPTERS
 from posekit.config.cards import available, card_folders, load_dataset_card
 from posekit.evaluation.protocol import Protocol
 from posekit.evaluation.registry import EVALUATORS, protocol_of
@@ -31,8 +31,8 @@ def test_a_card_says_where_it_comes_from_and_on_what_terms(card):
 
 
 def test_a_card_names_an_adapter_and_an_evaluator_that_exist(card):
-    assert card.adapter in BUILT_IN
-    assert card.evaluator in EVALUATORS
+    assert card.adapter in ADAPTERS.built_in
+    assert card.evaluator in EVALUATORS.built_in
 
 
 def test_a_card_s_protocol_is_one_of_its_evaluator(card):

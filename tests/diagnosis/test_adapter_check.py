@@ -10,14 +10,16 @@ from typer.testing import CliRunner
 
 from posekit.cli import app
 from posekit.config.cards import dataset_card_from_dict, load_dataset_card
+from posekit.config.plug_ins import code_allowed
 from posekit.diagnosis import CheckReport, check_adapter
 
 GOOD = """
 import numpy as np
-from posekit.adapters import Instance
+from posekit.adapters import Instance, adapter
 from posekit.errors import DatasetError
 
 
+@adapter
 def read(root, split, schema):
     file = root / split.annotations
     if not file.is_file():
@@ -45,7 +47,8 @@ FAULTS = {
     "adapter_error_missing": ('raise DatasetError(file, "there is no such file")', "return"),
     "adapter_not_repeatable": ("values = ", "values = np.random.rand() * "),
     "adapter_does_not_stream": (
-        "def read(", "def read(*a):\n    return list(stream(*a))\n\n\ndef stream("
+        "@adapter\ndef read(",
+        "@adapter\ndef read(*a):\n    return list(stream(*a))\n\n\ndef stream(",
     ),
 }  # fmt: skip
 STOP = "\n\ndef _stop(file):\n    raise DatasetError(file, 'it ends')\n"
@@ -70,7 +73,8 @@ def check(folder: Path, code: str, lines: str = "1 2 3 4\n5 6 7 8\n") -> CheckRe
         "test",
         folder / "mine.yaml",
     )
-    return check_adapter(card, folder)
+    with code_allowed():
+        return check_adapter(card, folder)
 
 
 def test_a_right_adapter_is_silent(tmp_path: Path):

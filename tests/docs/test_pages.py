@@ -33,6 +33,11 @@ def test_the_page_on_a_loop_of_ones_own_runs_and_its_loop_is_short(tmp_path, mon
     assert [len(loop.text.splitlines()) <= 20 for loop in loops] == [True]
 
 
+def test_the_page_on_parts_of_ones_own_runs(tmp_path, monkeypatch):
+    assert run_page(DOCS / "plug_ins.md", tmp_path, monkeypatch) == 7
+    assert (tmp_path / "runs" / "own" / "code.json").is_file()
+
+
 def test_the_page_for_users_of_vitpose_runs_on_a_small_file_of_the_official_layout(
     tmp_path, monkeypatch
 ):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import example_plug_ins
 import pytest
 import torch
 
+from posekit.config.plug_ins import code_allowed
 from posekit.models import HeadSpec, build_model, load_model, parameter_groups, save_checkpoint
 from posekit.models.decoders import DECODERS, build_decoder
 
@@ -73,16 +75,17 @@ def test_every_backbone_builds_runs_differentiates_saves_and_loads(kind, make_sp
     check(model, tmp_path, size)
 
 
-@pytest.mark.parametrize("kind", DECODER_SETTINGS)
+@pytest.mark.parametrize("kind", [*DECODER_SETTINGS, example_plug_ins.named("SmallDecoder")])
 def test_every_decoder_builds_runs_differentiates_saves_and_loads(kind, make_spec, tmp_path):
     schema = make_spec(4).schema
-    decoder = {"kind": kind, **DECODER_SETTINGS[kind]}
+    decoder = {"kind": kind, **DECODER_SETTINGS.get(kind, {"kernel": 3})}
     spec = HeadSpec(schema, decoder, codec_for(kind), (64, 96))
-    check(build_model(SMALL, {"a": spec, "b": spec}), tmp_path, (64, 96))
+    with code_allowed():
+        check(build_model(SMALL, {"a": spec, "b": spec}), tmp_path, (64, 96))
 
 
 def test_no_decoder_is_left_out_of_this_contract():
-    assert set(DECODERS) == set(DECODER_SETTINGS)
+    assert set(DECODERS.built_in) == set(DECODER_SETTINGS)
 
 
 def test_the_regression_decoder_gives_a_few_numbers_a_keypoint():

@@ -11,17 +11,19 @@ TEMPLATE = '''"""Reads annotations of one's own format: one JSON object a line.
 
     {"image": "cow_1.jpg", "points": {"nose": [12.5, 40.0], "left_ear": [3.0, 9.5]}}
 
-Name this file in a dataset's card as `adapter: FILE.py:read`, beside the card.
+Name this file in a dataset's card as `adapter: FILE.py:read`, beside the card, and run
+the commands that read it with --allow-code.
 """
 
 import json
 
 import numpy as np
 
-from posekit.adapters import Instance
+from posekit.adapters import Instance, adapter
 from posekit.errors import DatasetError
 
 
+@adapter
 def read(root, split, schema):
     """Stream one Instance for every annotated subject.
 

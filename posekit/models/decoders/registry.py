@@ -7,21 +7,26 @@ from typing import Any
 
 from torch import nn
 
-from posekit.config.base import validate
-from posekit.errors import ConfigError, nearest
+from posekit.config.plug_ins import Parts, settings_of
+from posekit.errors import ConfigError
 from posekit.models.decoders.base import DecoderConfig, Size
 from posekit.models.decoders.heatmap import ClassicConfig, ShuffleConfig, SimpleConfig
 from posekit.models.decoders.pyramid import PyramidConfig
 from posekit.models.decoders.vectors import RegressionConfig, SimccConfig
 
-DECODERS: dict[str, type[DecoderConfig]] = {
-    "classic": ClassicConfig,
-    "pyramid": PyramidConfig,
-    "regression": RegressionConfig,
-    "shuffle": ShuffleConfig,
-    "simcc": SimccConfig,
-    "simple": SimpleConfig,
-}
+DECODERS: Parts[type[DecoderConfig]] = Parts(
+    "decoder",
+    {
+        "classic": ClassicConfig,
+        "pyramid": PyramidConfig,
+        "regression": RegressionConfig,
+        "shuffle": ShuffleConfig,
+        "simcc": SimccConfig,
+        "simple": SimpleConfig,
+    },
+    lambda part: isinstance(part, type) and issubclass(part, DecoderConfig),
+    "a subclass of posekit.models.decoders.DecoderConfig",
+)
 
 
 def build_decoder(
@@ -46,14 +51,7 @@ def build_decoder(
         ConfigError: unknown kind or key (names the nearest), or a decoder that does not reach
             the codec's size from the map.
     """
-    settings = dict(config)
-    kind = settings.pop("kind", None)
-    if kind not in DECODERS:
-        hint = nearest(str(kind), DECODERS)
-        raise ConfigError(
-            f"{where}: unknown decoder kind {kind!r}{hint} (kinds: {', '.join(sorted(DECODERS))})"
-        )
-    checked = validate(DECODERS[kind], settings, where)
+    checked = settings_of(DECODERS.kind_of(config, where), config, where)
     try:
         return checked.build(in_channels, out_channels, map_size, output_size)
     except ConfigError as error:

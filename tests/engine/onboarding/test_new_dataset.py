@@ -10,6 +10,7 @@ import pytest
 from posekit.adapters.base import Instance
 from posekit.adapters.registry import get_adapter
 from posekit.config.cards import load_dataset_card
+from posekit.config.plug_ins import code_allowed
 from posekit.config.recipe import load_recipe
 from posekit.engine.onboarding import discover, new_dataset, write_template
 from posekit.errors import ConfigError, DatasetError
@@ -243,7 +244,8 @@ def test_the_template_runs_as_it_is(tmp_path):
     lines = tmp_path / "lines.json"
     lines.write_text('{"image": "a.jpg", "points": {"nose": [12.5, 40], "left_ear": [3, 9.5]}}\n')
     card = load_dataset_card(tmp_path / "own.yaml")
-    read = get_adapter(card)
+    with code_allowed():
+        read = get_adapter(card)
     (one,) = read(tmp_path, card.split("train"), card.keypoint_schema)
     assert one.image == "img/a.jpg"
     np.testing.assert_array_equal(one.visibility, [2, 2, 0])
