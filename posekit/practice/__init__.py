@@ -10,7 +10,6 @@ from posekit.practice.practice import (
     PRACTICE_DATASETS,
     PRACTICE_VERSION,
     PracticeSizes,
-    render_practice_image,
     write_practice_data,
 )
 from posekit.practice.rng import generator
@@ -38,6 +37,5 @@ __all__ = [
     "render_animal",
     "render_face",
     "render_person",
-    "render_practice_image",
     "write_practice_data",
 ]

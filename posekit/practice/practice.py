@@ -16,21 +16,11 @@ import cv2
 
 from posekit.errors import ConfigError, DatasetError, nearest
 from posekit.output import atomic_folder
-from posekit.practice.aic import AicLayout
-from posekit.practice.ap10k import Ap10kLayout
 from posekit.practice.background import encode_jpeg
-from posekit.practice.coco import CocoLayout
-from posekit.practice.figures import Scene
-from posekit.practice.layout import Layout, Shot
-from posekit.practice.mpii import MpiiLayout
-from posekit.practice.wflw import WflwLayout
+from posekit.practice.formats import LAYOUTS, Layout, Shot
 
-LAYOUTS: dict[str, Layout] = {
-    layout.name: layout
-    for layout in (CocoLayout(), AicLayout(), MpiiLayout(), Ap10kLayout(), WflwLayout())
-}
 PRACTICE_DATASETS = tuple(LAYOUTS)
-PRACTICE_VERSION = 1
+PRACTICE_VERSION = 2
 """Raised whenever the same seed gives other pictures or labels."""
 
 STAMP = "practice.json"
@@ -105,11 +95,6 @@ def write_practice_data(
             _write_dataset(folders[name], shots[name], _stamp(name, seed, sizes), draw, advance)
             done += len(shots[name])
     return folders
-
-
-def render_practice_image(name: str, seed: int, split: str, number: int) -> Scene:
-    """Draw one picture of a practice dataset again, alone, with the truth of its figures."""
-    return LAYOUTS[name].render(Shot(seed, split, number))
 
 
 def _stamp(name: str, seed: int, sizes: PracticeSizes) -> dict[str, Any]:

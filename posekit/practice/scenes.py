@@ -100,15 +100,9 @@ def face_scene(rng: np.random.Generator, count: int, size: tuple[int, int]) -> S
     blurred = bool(rng.random() < 0.12)
     finish(canvas, rng, 1.4 if blurred else 0.0)
     for figure in figures:
-        pose, expression, _, make_up = figure.extras["attributes"]
-        figure.extras["attributes"] = [
-            pose,
-            expression,
-            float(dim),
-            make_up,
-            float(figure.number == occluded),
-            float(blurred),
-        ]
+        pose, expression, _, make_up, *_ = figure.extras["attributes"]
+        seen = (pose, expression, dim, make_up, figure.number == occluded, blurred)
+        figure.extras["attributes"] = [float(value) for value in seen]
     return Scene(canvas.image, _labels(canvas, figures))
 
 

@@ -20,10 +20,10 @@ from posekit.practice import (
     render_face,
     render_person,
 )
+from posekit.practice.animal import SPECIES, sample_quadruped_pose, solve_quadruped
 from posekit.practice.background import paint_occluder
 from posekit.practice.body import BodyPose, BodyShape, sample_pose, solve_body
 from posekit.practice.face_model import FaceParameters, sample_face, solve_face
-from posekit.practice.quadruped import SPECIES, sample_quadruped_pose, solve_quadruped
 from posekit.schema import flip_pairs_from_names
 
 SEEDS = st.integers(0, 10_000)
