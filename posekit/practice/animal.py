@@ -26,8 +26,8 @@ class Species:
         name: the official category name.
         leg, girth, neck, head, tail: lengths in units of the trunk's length.
         neck_angle_deg: rise of the neck above the horizontal when the animal looks ahead.
-        colors: coats, RGB; coat: "plain", "patches", "spots" or "stripes".
-        floppy: whether the ears hang; horns: length in head lengths.
+        colors: coats, RGB; spots: how many the trunk carries.
+        floppy: whether the ears hang.
     """
 
     name: str
@@ -38,29 +38,23 @@ class Species:
     head: float
     tail: float
     colors: tuple[tuple[int, int, int], ...]
-    coat: str = "plain"
+    spots: int = 0
     floppy: bool = False
-    horns: float = 0.0
 
 
-SPECIES = tuple(
-    Species(*row)  # type: ignore[arg-type]
-    for row in (
-        ("antelope", 0.86, 0.23, 0.46, 50, 0.30, 0.18, ((190, 140, 85),), "plain", False, 1.1),
-        ("cow", 0.68, 0.31, 0.36, 25, 0.38, 0.50, ((225, 220, 210), (120, 75, 45)), "patches",
-         True, 0.35),
-        ("sheep", 0.52, 0.34, 0.28, 35, 0.28, 0.16, ((228, 222, 205),), "plain", True),
-        ("dog", 0.62, 0.20, 0.30, 45, 0.32, 0.42, ((205, 160, 95), (70, 55, 45)), "plain", True),
-        ("fox", 0.50, 0.18, 0.26, 35, 0.32, 0.60, ((215, 110, 45), (190, 95, 50))),
-        ("deer", 0.84, 0.23, 0.44, 55, 0.30, 0.14, ((170, 115, 70),), "spots", False, 0.8),
-        ("horse", 0.86, 0.27, 0.50, 45, 0.40, 0.52, ((130, 75, 40), (200, 185, 160))),
-        ("zebra", 0.80, 0.27, 0.44, 45, 0.38, 0.42, ((232, 230, 225),), "stripes"),
-        ("cat", 0.46, 0.18, 0.22, 40, 0.27, 0.62, ((180, 150, 115), (90, 85, 85)), "stripes"),
-        ("cheetah", 0.66, 0.18, 0.28, 30, 0.26, 0.64, ((225, 180, 105),), "spots"),
-        ("giraffe", 1.15, 0.26, 1.05, 62, 0.32, 0.42, ((222, 178, 110),), "patches", False, 0.4),
-        ("pig", 0.40, 0.33, 0.20, 12, 0.36, 0.20, ((232, 170, 160), (90, 75, 70)), "plain", True),
-    )
-)  # fmt: skip
+SPECIES = (
+    Species("antelope", 0.86, 0.23, 0.46, 50, 0.30, 0.18, ((190, 140, 85),)),
+    Species("cow", 0.68, 0.31, 0.36, 25, 0.38, 0.50, ((225, 220, 210), (120, 75, 45)), 6, True),
+    Species("sheep", 0.52, 0.34, 0.28, 35, 0.28, 0.16, ((228, 222, 205),), floppy=True),
+    Species("dog", 0.62, 0.20, 0.30, 45, 0.32, 0.42, ((205, 160, 95), (70, 55, 45)), floppy=True),
+    Species("fox", 0.50, 0.18, 0.26, 35, 0.32, 0.60, ((215, 110, 45), (190, 95, 50))),
+    Species("deer", 0.84, 0.23, 0.44, 55, 0.30, 0.14, ((170, 115, 70),), 14),
+    Species("horse", 0.86, 0.27, 0.50, 45, 0.40, 0.52, ((130, 75, 40), (200, 185, 160))),
+    Species("cat", 0.46, 0.18, 0.22, 40, 0.27, 0.62, ((180, 150, 115), (90, 85, 85))),
+    Species("cheetah", 0.66, 0.18, 0.28, 30, 0.26, 0.64, ((225, 180, 105),), 14),
+    Species("giraffe", 1.15, 0.26, 1.05, 62, 0.32, 0.42, ((222, 178, 110),), 6),
+    Species("pig", 0.40, 0.33, 0.20, 12, 0.36, 0.20, ((232, 170, 160), (90, 75, 70)), floppy=True),
+)
 
 
 @dataclass(frozen=True)
@@ -265,20 +259,15 @@ class _AnimalPainter(Painter):
         girth = self.species.girth * self.scale
         radii = {"chest": 0.92, "rump": 0.84, "root_of_tail": 0.25, "withers": 0.45}
         discs = [ellipse(self.flat[name], (r * girth,) * 2) for name, r in radii.items()]
-        outline = hull(np.concatenate(discs))
+        outline = hull(*discs)
         self.rimmed(outline, tint(self.color, 0.9), self.begin("trunk", "rump", "chest"), 0.9)
         middle = outline.mean(axis=0) - (0, 0.2 * girth)
         self.canvas.polygon(middle + (outline - outline.mean(axis=0)) * (0.8, 0.62), self.color)
         rump, along = self.flat["rump"], self.flat["chest"] - self.flat["rump"]
-        if self.species.coat == "stripes":
-            for share in np.linspace(0.0, 1.0, 8):
-                ends = rump + share * along + girth * np.array([[0.08, -0.7], [0.0, 0.45]])
-                self.canvas.line(ends, self.mark, max(1, round(0.12 * girth)))
-        elif self.species.coat != "plain":
-            count, size = (14, 0.09) if self.species.coat == "spots" else (6, 0.3)
-            for share, rise in self.rng.uniform(-0.05, 1.05, (count, 2)):
-                spot = rump + share * along + (0, (rise - 0.62) * 1.05 * girth)
-                self.canvas.polygon(ellipse(spot, (size * girth, 0.8 * size * girth)), self.mark)
+        size = girth * (0.09 if self.species.spots > 10 else 0.3)
+        for share, rise in self.rng.uniform(-0.05, 1.05, (self.species.spots, 2)):
+            spot = rump + share * along + (0, (rise - 0.62) * 1.05 * girth)
+            self.canvas.polygon(ellipse(spot, (size, 0.8 * size)), self.mark)
 
     def _tail(self) -> None:
         radius = 0.14 * self.species.girth
@@ -286,27 +275,19 @@ class _AnimalPainter(Painter):
         self.limb("tail", "tail_middle", "tail_end", (radius, 0.6 * radius), self.mark)
 
     def _neck(self) -> None:
-        r0, r1 = 0.62 * self.species.girth * self.scale, 0.36 * self.species.girth * self.scale
+        radii = self.species.girth * self.scale * np.array([0.62, 0.36])
         start, end = 0.6 * self.flat["withers"] + 0.4 * self.flat["chest"], self.flat["poll"]
         part_id = self.begin("neck", "withers", "poll")
-        self.canvas.polygon(capsule(start, end, r0, r1), tint(self.color, 0.7), part_id)
-        self.canvas.polygon(capsule(start, end, 0.85 * r0, 0.82 * r1), tint(self.color, 0.97))
+        self.rimmed(capsule(start, end, radii), tint(self.color, 0.97), part_id, 0.85)
 
     def _head(self) -> None:
         size = self.species.head * self.scale
         far, near = ("right", "left") if self.head[2, 0] > 0 else ("left", "right")
-        for sign in SIDES.values() if self.species.horns else ():
-            tip = (0.3 * sign, 0.3 + self.species.horns, -0.2)
-            frame = self.species.head * self.head
-            ends = [self.place("poll", frame, at) for at in ((0.12 * sign, 0.28, 0.08), tip)]
-            part_id = self.begin("horn", "poll", "poll")
-            horn = capsule(ends[0], ends[1], 0.07 * size, 0.03 * size)
-            self.canvas.polygon(horn, (226, 208, 170), part_id)
         self._ear(far, size, 0.45)
         part_id = self.begin("head", "poll", "nose")
         radii = {"poll": 0.34, "muzzle": 0.22, "nose": 0.10}
         discs = [ellipse(self.flat[name], (r * size,) * 2) for name, r in radii.items()]
-        self.rimmed(hull(np.concatenate(discs)), tint(self.color, 1.04), part_id, 0.86)
+        self.rimmed(hull(*discs), tint(self.color, 1.04), part_id, 0.86)
         self.canvas.disc(self.flat["muzzle"], 0.17 * size, tint(self.color, 0.8))
         self.canvas.disc(self.flat["nose"], 0.11 * size, (35, 28, 30), part_id)
         self._ear(near, size, 0.75)
@@ -318,5 +299,5 @@ class _AnimalPainter(Painter):
         tip = f"{side}_ear_{'flop' if self.species.floppy else 'tip'}"
         part_id = self.begin("ear", f"{side}_ear", tip)
         radii = (0.11 * size, (0.12 if self.species.floppy else 0.03) * size)
-        outline = capsule(self.flat[f"{side}_ear"], self.flat[tip], *radii)
+        outline = capsule(self.flat[f"{side}_ear"], self.flat[tip], radii)
         self.canvas.polygon(outline, tint(self.color, light), part_id)

@@ -5,50 +5,40 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from posekit.practice.canvas import (
-    Canvas,
-    Part,
-    capsule,
-    ellipse,
-    hull,
-    random_color,
-    tint,
-)
+from posekit.practice.canvas import Canvas, Part, capsule, hull, random_color, tint
 
 
 def paint_background(canvas: Canvas, rng: np.random.Generator, clutter: int = 6) -> None:
-    """Cover the canvas with a soft gradient, a ground, texture and `clutter` random things."""
+    """Cover the canvas with a soft gradient, texture and up to `clutter` random things."""
     height, width = canvas.size
-    coarse = rng.integers(80, 190, (3, 4, 1)) + rng.integers(-14, 15, (3, 4, 3))
-    coarse = np.clip(coarse, 0, 255).astype(np.uint8)
+    coarse = (rng.integers(80, 190, (3, 4, 1)) + rng.integers(-14, 15, (3, 4, 3))).astype(np.uint8)
     canvas.image[:] = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    if rng.random() < 0.6:
-        _ground(canvas, rng)
     for _ in range(int(rng.integers(clutter // 2, clutter + 1))):
-        _thing(canvas, rng)
+        center, size = rng.uniform(0, 1, 2) * (width, height), rng.uniform(0.04, 0.22) * height
+        color = random_color(rng, (0.02, 0.35), (0.3, 0.85))
+        if rng.random() < 0.5:
+            canvas.polygon(hull(center + rng.normal(0, size, (6, 2))), color)
+        else:  # a bent stick, which a hasty detector takes for a limb
+            middle = center + rng.normal(0, 1.6 * size, 2)
+            end, radius = middle + rng.normal(0, 1.2 * size, 2), rng.uniform(0.012, 0.035) * height
+            canvas.polygon(capsule(center, middle, (radius, 0.8 * radius)), color)
+            canvas.polygon(capsule(middle, end, (0.8 * radius, 0.6 * radius)), tint(color, 0.85))
     texture = rng.integers(0, 256, (height // 3, width // 3), dtype=np.uint8)
-    grain = cv2.resize(texture, (width, height), interpolation=cv2.INTER_LINEAR)
+    grain = cv2.cvtColor(cv2.resize(texture, (width, height)), cv2.COLOR_GRAY2RGB)
     strength = rng.uniform(0.04, 0.12)
-    grain3 = cv2.merge([grain, grain, grain])
-    cv2.addWeighted(canvas.image, 1.0, grain3, strength, -128 * strength, dst=canvas.image)
+    cv2.addWeighted(canvas.image, 1.0, grain, strength, -128 * strength, dst=canvas.image)
 
 
 def paint_occluder(canvas: Canvas, rng: np.random.Generator, near: np.ndarray, size: float) -> None:
-    """Draw an object in front of everything at `near`; it belongs to no figure."""
+    """Draw a ball or a post in front of everything at `near`; it belongs to no figure."""
     part_id = canvas.begin(Part(-1, "object"))
     color = random_color(rng, (0.1, 0.7), (0.25, 0.9))
-    kind = int(rng.integers(3))
-    if kind == 0:
-        half = np.array([rng.uniform(0.4, 1.1), rng.uniform(0.4, 1.1)]) * size
-        corners = near + np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
-        canvas.polygon(corners, color, part_id)
-        canvas.line(corners[:3], tint(color, 1.3), 2)
-    elif kind == 1:
-        canvas.polygon(ellipse(near, (size, size)), color, part_id)
-        canvas.polygon(ellipse(near - 0.25 * size, (0.45 * size, 0.45 * size)), tint(color, 1.2))
+    if rng.random() < 0.7:
+        canvas.disc(near, size, color, part_id)
+        canvas.disc(near - 0.25 * size, 0.45 * size, tint(color, 1.2))
     else:
         reach = np.array([rng.uniform(-0.6, 0.6), 1.0]) * canvas.size[0] * 0.45
-        canvas.polygon(capsule(near - reach, near + reach, size * 0.3, size * 0.3), color, part_id)
+        canvas.polygon(capsule(near - reach, near + reach, (0.3 * size,) * 2), color, part_id)
 
 
 def finish(canvas: Canvas, rng: np.random.Generator, blur: float = 0.0) -> None:
@@ -68,30 +58,3 @@ def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
     if not done:  # pragma: no cover - OpenCV always has a JPEG encoder
         raise RuntimeError("this build of OpenCV cannot write JPEG files")
     return data.tobytes()
-
-
-def _ground(canvas: Canvas, rng: np.random.Generator) -> None:
-    height, width = canvas.size
-    left, right = height * rng.uniform(0.5, 0.85, 2)
-    corners = np.array([[0, left], [width, right], [width, height], [0, height]])
-    canvas.polygon(corners, random_color(rng, (0.02, 0.3), (0.3, 0.75)))
-
-
-def _thing(canvas: Canvas, rng: np.random.Generator) -> None:
-    height, width = canvas.size
-    center = rng.uniform(0, 1, 2) * (width, height)
-    size = rng.uniform(0.04, 0.22) * height
-    color = random_color(rng, (0.02, 0.35), (0.3, 0.85))
-    kind = rng.random()
-    if kind < 0.3:
-        canvas.polygon(hull(center + rng.normal(0, size, (6, 2))), color)
-    elif kind < 0.5:
-        radii = (size * rng.uniform(0.4, 1.0), size * rng.uniform(0.4, 1.0))
-        canvas.polygon(ellipse(center, radii, rng.uniform(0, 180)), color)
-    else:  # sticks, which a hasty detector takes for limbs
-        reach = rng.normal(0, 1.6 * size, 2)
-        radius = rng.uniform(0.012, 0.035) * height
-        middle, end = center + reach, center + reach + rng.normal(0, 1.2 * size, 2)
-        canvas.polygon(capsule(center, middle, radius, radius * 0.8), color)
-        if rng.random() < 0.5:
-            canvas.polygon(capsule(middle, end, radius * 0.8, radius * 0.6), tint(color, 0.85))

@@ -7,9 +7,10 @@ Lengths are metres.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
+from functools import partial
 
+import cv2
 import numpy as np
 
 from posekit.practice.rng import clipped_normal
@@ -72,22 +73,18 @@ class BodyShape:
     girth: float = 1.0
 
 
-def rotate_x(angle_deg: float) -> np.ndarray:
-    """Rotation about x: positive turns y towards z."""
-    c, s = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
-    return np.array([[1.0, 0, 0], [0, c, -s], [0, s, c]])
+def _rotation(axis: int, angle_deg: float) -> np.ndarray:
+    vector = np.zeros(3)
+    vector[axis] = np.radians(angle_deg)
+    return cv2.Rodrigues(vector)[0]
 
 
-def rotate_y(angle_deg: float) -> np.ndarray:
-    """Rotation about y: positive turns z towards x."""
-    c, s = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
-    return np.array([[c, 0, s], [0, 1.0, 0], [-s, 0, c]])
-
-
-def rotate_z(angle_deg: float) -> np.ndarray:
-    """Rotation about z: positive turns x towards y."""
-    c, s = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
-    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
+rotate_x = partial(_rotation, 0)
+"""Return the rotation (3, 3) about x by degrees: positive turns y towards z."""
+rotate_y = partial(_rotation, 1)
+"""Return the rotation (3, 3) about y by degrees: positive turns z towards x."""
+rotate_z = partial(_rotation, 2)
+"""Return the rotation (3, 3) about z by degrees: positive turns x towards y."""
 
 
 def sample_shape(rng: np.random.Generator) -> BodyShape:

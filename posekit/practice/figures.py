@@ -161,11 +161,11 @@ class Painter:
         """Draw a tapered limb with a dark rim and a lit side; radii in units of points_3d."""
         part_id = self.begin(name, start, end)
         a, b = self.flat[start], self.flat[end]
-        r0, r1 = (max(radius * self.scale, 1.0) for radius in radii)
-        self.canvas.polygon(capsule(a, b, r0, r1), tint(color, 0.67), part_id)
-        self.canvas.polygon(capsule(a, b, 0.81 * r0, 0.81 * r1), color)
-        lit = np.array([-0.3, -0.32]) * r1
-        self.canvas.polygon(capsule(a + lit, b + lit, 0.3 * r0, 0.3 * r1), tint(color, 1.15))
+        r = np.maximum(np.multiply(radii, self.scale), 1.0)
+        lit = np.array([-0.3, -0.32]) * r[1]
+        self.canvas.polygon(capsule(a, b, r), tint(color, 0.67), part_id)
+        self.canvas.polygon(capsule(a, b, 0.81 * r), color)
+        self.canvas.polygon(capsule(a + lit, b + lit, 0.3 * r), tint(color, 1.15))
 
     def rimmed(self, outline: np.ndarray, color: Color, part_id: int, inner: float) -> None:
         """Fill a convex outline with a dark rim; `inner` is the share that is not rim."""

@@ -32,7 +32,7 @@ _SHOES = ((240, 238, 232), (35, 33, 36), (190, 40, 45), (60, 190, 90))
 # Trousers are blue, grey or khaki and shirts of the warm hues, as clothes often are; it also
 # spares a small model from learning every combination.
 _TROUSERS = ((48, 72, 138), (70, 104, 176), (38, 42, 70), (78, 84, 96), (98, 92, 66))
-_WARM_HUES = (-0.9, 1.9)  # of 6, from pink over red and yellow to green
+_WARM_HUES = (-0.15, 0.32)  # of 1, from pink over red and yellow to green
 
 _STANDING_METRES = 1.75
 _ANY = 9.0  # metres: a point on this part is never behind it
@@ -180,7 +180,7 @@ class _PersonPainter(Painter):
         facing = frame[2, 2]
         shirt = self.shirt if facing > -0.05 else tint(self.shirt, 0.45)
         self.rimmed(
-            hull(np.concatenate(discs)), shirt, self.begin("torso", "pelvis", "thorax"), 0.88
+            hull(*discs), shirt, self.begin("torso", "pelvis", "thorax"), 0.88
         )
         if facing > 0.45:  # collar and zip, which only the front of a shirt has
             collar = [(-0.06, 0.52, 0.10), (0.06, 0.52, 0.10), (0.0, 0.40, 0.10)]
@@ -189,7 +189,7 @@ class _PersonPainter(Painter):
             ends = [self.place("pelvis", frame, (0.0, y, 0.12)) for y in (0.40, 0.08)]
             self.canvas.line(np.array(ends), (245, 245, 235), max(1, round(0.022 * self.scale)))
         belt = self.begin("pelvis", "left_hip", "right_hip")
-        self.canvas.polygon(hull(np.concatenate(discs[:3])), tint(self.trousers, 0.85), belt)
+        self.canvas.polygon(hull(*discs[:3]), tint(self.trousers, 0.85), belt)
 
     def _on_head(self, *offset: float) -> np.ndarray:
         return self.place("head", HEAD_SIZE * self.head, offset)

@@ -9,8 +9,7 @@ import numpy as np
 from posekit.practice.animal import render_animal
 from posekit.practice.background import finish, paint_background, paint_occluder
 from posekit.practice.canvas import Canvas
-from posekit.practice.face import render_face
-from posekit.practice.face_model import sample_face, solve_face
+from posekit.practice.face import render_face, sample_face, solve_face
 from posekit.practice.figures import Figure, Label, Scene, label_figure
 from posekit.practice.person import render_person
 
@@ -33,14 +32,7 @@ def people_scene(
             for number, (center, height) in enumerate(places)
         ]
         if rng.random() < 0.2:
-            figure = figures[int(rng.integers(len(figures)))]
-            target = figure.points[int(rng.integers(len(figure.points)))]
-            paint_occluder(
-                canvas,
-                rng,
-                target,
-                min(places[figure.number][1], canvas.size[0]) * rng.uniform(0.06, 0.12),
-            )
+            _occlude(canvas, rng, figures, rng.uniform(0.03, 0.1))
         return figures
 
     return _attempt(rng, size, draw, crowd)
@@ -51,18 +43,15 @@ def animal_scene(rng: np.random.Generator, count: int, size: tuple[int, int]) ->
 
     def draw(canvas: Canvas) -> list[Figure]:
         height, width = canvas.size
+        room = width / count
         figures = []
         for number in range(count):
-            room = width / count
             length = rng.uniform(0.6, 0.98) * min(height, 1.25 * room)
-            x = (number + 0.5) * room + rng.uniform(-0.2, 0.2) * room
-            y = height * (0.5 + rng.uniform(-0.16, 0.16))
-            center = np.array([x, y])
+            center = np.array([(number + 0.5) * room, 0.5 * height])
+            center += rng.uniform(-0.2, 0.2, 2) * (room, 0.8 * height)
             figures.append(render_animal(canvas, rng, center, length, number=number))
         if rng.random() < 0.15:
-            figure = figures[int(rng.integers(count))]
-            target = figure.points[int(rng.integers(len(figure.points)))]
-            paint_occluder(canvas, rng, target, 0.05 * height)
+            _occlude(canvas, rng, figures, 0.05)
         return figures
 
     return _attempt(rng, size, draw)
@@ -75,35 +64,40 @@ def face_scene(rng: np.random.Generator, count: int, size: tuple[int, int]) -> S
     occlusion and blur, each 0 or 1.
     """
     height, width = size
+    room = width / count
     canvas = Canvas(height, width)
     paint_background(canvas, rng)
     figures = []
     for number in range(count):
-        room = width / count
         face = sample_face(rng)
         across = rng.uniform(0.3, 0.56) * min(height, 1.1 * room)
         center = np.array([(number + 0.5) * room, 0.5 * height])
         center += rng.uniform(-0.2, 0.2, 2) * (room, height)
-        points = solve_face(face)[0][:, :2] * (1, -1) * 0.5 * across
-        low, high = -points.min(axis=0) + 2, size[::-1] - points.max(axis=0) - 3
-        center = np.clip(center, np.minimum(low, high), np.maximum(low, high))
+        # As far inside the picture as keeps every point in it.
+        half = 0.25 * across * np.ptp(solve_face(face)[0][:, :2], axis=0) + 3
+        center = np.clip(center, half, (width, height) - half)
         figures.append(render_face(canvas, rng, center, across, number=number, face=face))
-    occluded = int(rng.integers(count)) if rng.random() < 0.12 else -1
-    if occluded >= 0:
-        target = figures[occluded].points[int(rng.integers(33))]
-        paint_occluder(canvas, rng, target, 0.06 * height)
-    dim = bool(rng.random() < 0.15)
+    occluded = _occlude(canvas, rng, figures, 0.06) if rng.random() < 0.12 else -1
+    dim, blurred = rng.random() < 0.15, rng.random() < 0.12
     if dim:
-        left, right = (float(light) for light in rng.uniform(0.35, 1.1, 2))
-        ramp = np.linspace(left, right, width)[None, :, None]
+        ramp = np.linspace(*rng.uniform(0.35, 1.1, 2), width)[None, :, None]
         canvas.image = np.clip(canvas.image * ramp, 0, 255).astype(np.uint8)
-    blurred = bool(rng.random() < 0.12)
     finish(canvas, rng, 1.4 if blurred else 0.0)
     for figure in figures:
         pose, expression, _, make_up, *_ = figure.extras["attributes"]
         seen = (pose, expression, dim, make_up, figure.number == occluded, blurred)
         figure.extras["attributes"] = [float(value) for value in seen]
     return Scene(canvas.image, _labels(canvas, figures))
+
+
+def _occlude(
+    canvas: Canvas, rng: np.random.Generator, figures: list[Figure], share: float
+) -> int:
+    """Hide a keypoint behind an object, sized as a share of the picture; return whose it is."""
+    figure = figures[int(rng.integers(len(figures)))]
+    target = figure.points[int(rng.integers(len(figure.points)))]
+    paint_occluder(canvas, rng, target, share * canvas.size[0])
+    return figure.number
 
 
 def _attempt(
@@ -113,20 +107,17 @@ def _attempt(
     crowd: bool = False,
 ) -> Scene:
     """Draw until every figure shows enough keypoints, a few times at most."""
-    for attempt in range(_ATTEMPTS):
+    for _ in range(_ATTEMPTS):
         canvas = Canvas(*size)
         paint_background(canvas, rng)
         figures = draw(canvas)
         labels = _labels(canvas, figures)
         least = min((int((label.visibility == 2).sum()) for label in labels), default=0)
-        enough = len(labels) == len(figures) and least >= _LEAST_VISIBLE
-        if enough or attempt == _ATTEMPTS - 1:
+        if len(labels) == len(figures) and least >= _LEAST_VISIBLE:
             break
-    crowd_mask = canvas.mask_of(_CROWD) if crowd else None
+    crowd_mask = canvas.mask_of(_CROWD)
     finish(canvas, rng, float(rng.uniform(0.0, 0.7)))
-    if crowd_mask is not None and not crowd_mask.any():
-        crowd_mask = None
-    return Scene(canvas.image, labels, crowd_mask)
+    return Scene(canvas.image, labels, crowd_mask if crowd_mask.any() else None)
 
 
 def _labels(canvas: Canvas, figures: list[Figure]) -> list[Label]:
@@ -139,27 +130,22 @@ def _place_people(
 ) -> list[tuple[np.ndarray, float]]:
     """Choose centre and standing height of each person; the far, small ones come first."""
     height, width = size
-    order = rng.permutation(count)
+    room = width / count
     places = []
-    for slot in order:
-        room = width / count
-        closest = 0.95 if count == 1 else 0.85
-        tall = height * rng.uniform(0.5, closest)
+    for slot in range(count):
+        tall = height * rng.uniform(0.5, 0.95 if count == 1 else 0.85)
+        y = 0.5 * height + rng.uniform(-0.5, 0.5) * (height - tall)
         if rng.random() < 0.22:  # a close-up, cut off by the picture's edge
             tall = height * rng.uniform(1.1, 1.5)
-        x = (slot + 0.5) * room + rng.uniform(-0.35, 0.35) * room
-        slack = max(0.0, 0.5 * (height - tall))
-        y = 0.5 * height + rng.uniform(-1, 1) * slack + rng.normal(0, 0.05) * height
-        if tall > height:
             y = 0.5 * height + 0.5 * (tall - height) * rng.uniform(0.4, 1.0)
-        places.append((np.array([x, y]), float(tall)))
+        x = (slot + 0.5 + rng.uniform(-0.35, 0.35)) * room
+        places.append((np.array([x, y]), tall))
     return sorted(places, key=lambda place: place[1])
 
 
 def _draw_crowd(canvas: Canvas, rng: np.random.Generator) -> None:
     height, width = canvas.size
-    left = rng.uniform(0.0, 0.5) * width
-    base = rng.uniform(0.15, 0.3) * height
+    left, base = rng.uniform(0.0, 0.5) * width, rng.uniform(0.15, 0.3) * height
     for row in range(int(rng.integers(5, 9))):
         center = np.array([left + 0.055 * width * row, base + rng.normal(0, 0.015) * height])
         render_person(canvas, rng, center, height * rng.uniform(0.2, 0.26), number=_CROWD)

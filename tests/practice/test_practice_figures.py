@@ -23,7 +23,7 @@ from posekit.practice import (
 from posekit.practice.animal import SPECIES, sample_quadruped_pose, solve_quadruped
 from posekit.practice.background import paint_occluder
 from posekit.practice.body import BodyPose, BodyShape, sample_pose, solve_body
-from posekit.practice.face_model import FaceParameters, sample_face, solve_face
+from posekit.practice.face import FaceParameters, sample_face, solve_face
 from posekit.schema import flip_pairs_from_names
 
 SEEDS = st.integers(0, 10_000)
