@@ -6,7 +6,6 @@ of the trunk's length.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from posekit.practice.body import SIDES, rotate_x, rotate_y, rotate_z
 from posekit.practice.canvas import Canvas, capsule, ellipse, hull, tint
-from posekit.practice.figures import Figure, Painter
+from posekit.practice.figures import Figure, Painter, Task
 from posekit.practice.rng import clipped_normal
 
 
@@ -228,7 +227,7 @@ class _AnimalPainter(Painter):
         eyes = {side: self.head @ (0.85 * sign, 0.25, 0.45) for side, sign in SIDES.items()}
         self.unseen = {f"{side}_eye" for side, normal in eyes.items() if normal[2] <= 0.0}
         poll = self.depth("poll")
-        tasks: list[tuple[float, Callable[[], None]]] = [
+        tasks: list[Task] = [
             (0.0, self._trunk),
             (0.6 * self.depth("root_of_tail"), self._tail),
             (0.5 * poll + 0.01, self._neck),
@@ -238,8 +237,7 @@ class _AnimalPainter(Painter):
             depth = self.depth(f"{side}_shoulder", f"{side}_hip")
             # Legs beyond the trunk lie in its shadow.
             tasks.append((depth, partial(self._legs, side, 1.0 if depth > 0 else 0.58)))
-        for _, task in sorted(tasks, key=lambda entry: entry[0]):
-            task()
+        self.paint(tasks)
         return self.figure(_OWNERS, self.unseen, species.name)
 
     def _legs(self, side: str, light: float) -> None:

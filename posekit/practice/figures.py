@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from posekit.practice.canvas import Canvas, Color, Part, capsule, tint
+
+Task = tuple[float, Callable[[], None]]
+"""How near to the camera a part lies, and what draws it."""
 
 
 @dataclass
@@ -35,10 +38,6 @@ class Figure:
     owners: Mapping[str, Mapping[str, float]]
     category: str = "person"
     extras: dict[str, list[float]] = field(default_factory=dict)
-
-    def point(self, name: str) -> np.ndarray:
-        """Return the (x, y) of a keypoint."""
-        return self.points[self.names.index(name)]
 
 
 @dataclass(frozen=True)
@@ -166,6 +165,11 @@ class Painter:
         self.canvas.polygon(capsule(a, b, r), tint(color, 0.67), part_id)
         self.canvas.polygon(capsule(a, b, 0.81 * r), color)
         self.canvas.polygon(capsule(a + lit, b + lit, 0.3 * r), tint(color, 1.15))
+
+    def paint(self, tasks: list[Task]) -> None:
+        """Draw parts, the far ones first."""
+        for _, task in sorted(tasks, key=lambda entry: entry[0]):
+            task()
 
     def rimmed(self, outline: np.ndarray, color: Color, part_id: int, inner: float) -> None:
         """Fill a convex outline with a dark rim; `inner` is the share that is not rim."""

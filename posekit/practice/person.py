@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 
 from posekit.practice.body import (
-    HEAD_SIZE,
-    SIDES,
-    BodyPose,
-    BodyShape,
-    sample_pose,
-    sample_shape,
-    solve_body,
-)
+    HEAD_SIZE, SIDES, BodyPose, BodyShape, sample_pose, sample_shape, solve_body,
+)  # fmt: skip
 from posekit.practice.canvas import Canvas, Color, ellipse, hull, random_color, tint
-from posekit.practice.figures import Figure, Painter
+from posekit.practice.figures import Figure, Painter, Task
 
 SKINS = ((241, 205, 175), (224, 172, 135), (198, 134, 96), (141, 92, 62), (96, 64, 46))
-HAIRS = (
-    (38, 28, 24),
-    (84, 56, 34),
-    (150, 108, 60),
-    (205, 170, 104),
-    (120, 116, 112),
-    (122, 52, 28),
-)
+HAIRS = ((38, 28, 24), (84, 56, 34), (150, 108, 60), (205, 170, 104), (122, 52, 28))
 _SHOES = ((240, 238, 232), (35, 33, 36), (190, 40, 45), (60, 190, 90))
 # Trousers are blue, grey or khaki and shirts of the warm hues, as clothes often are; it also
 # spares a small model from learning every combination.
@@ -65,14 +52,9 @@ for _side in SIDES:
 BODY_KEYPOINTS = tuple(_OWNERS)
 """Every keypoint of the one skeleton from which all human schemas are taken."""
 
-_TRUNK_DISCS = {
-    "left_hip": 0.075,
-    "right_hip": 0.075,
-    "pelvis": 0.11,
-    "left_shoulder": 0.07,
-    "right_shoulder": 0.07,
-    "thorax": 0.085,
-}
+# The outline of the trunk is the hull of discs around these points; radii in metres.
+_TRUNK = (("left_hip", 0.075), ("right_hip", 0.075), ("pelvis", 0.11),
+          ("left_shoulder", 0.07), ("right_shoulder", 0.07), ("thorax", 0.085))  # fmt: skip
 
 
 def render_person(
@@ -126,62 +108,44 @@ class _PersonPainter(Painter):
         self.trousers = tint(pick(rng, _TROUSERS), float(rng.uniform(0.8, 1.2)))
         sleeve = self.shirt if rng.random() < 0.35 else self.skin
         leg = self.trousers if rng.random() < 0.55 else self.skin
-        tasks: list[tuple[float, Callable[[], None]]] = [
+        tasks: list[Task] = [
             (self.depth("pelvis", "thorax") - 0.03, self._trunk),
-            (self.depth("thorax", "upper_neck") - 0.02, self._neck),
             (self.depth("head", "upper_neck") + 0.01, self._head),
+            self._limb(("neck", "thorax", "upper_neck"), (0.055, 0.055), self.skin, -0.02),
         ]
         for side, sign in SIDES.items():
-            light = 1 + sign * tone
-            # Nearness, then the limbs drawn at that depth: part, ends, radii, colour.
-            for nearer, limbs in (
-                (0.02, (("upper_arm", "shoulder", "elbow", 0.062, 0.047, self.shirt),)),
-                (0.02, (
-                    ("hand", "wrist", "hand", 0.035, 0.032, self.skin),
-                    ("forearm", "elbow", "wrist", 0.045, 0.034, sleeve),
-                )),
-                (0.0, (("thigh", "hip", "knee", 0.088, 0.062, self.trousers),)),
-                (0.0, (
-                    ("foot", "heel", "toe", 0.042, 0.036, self.shoes),
-                    ("shin", "knee", "ankle", 0.06, 0.042, tint(leg, 0.92)),
-                )),
-            ):  # fmt: skip
-                depth = self.depth(*(f"{side}_{end}" for end in limbs[-1][1:3])) + nearer
-                tasks.append((depth, partial(self._limbs, side, light, limbs)))
-        for _, task in sorted(tasks, key=lambda entry: entry[0]):
-            task()
+            # Arms pass before the trunk at the same depth.
+            for part, start, end, r0, r1, color, nearer in (
+                ("upper_arm", "shoulder", "elbow", 0.062, 0.047, self.shirt, 0.02),
+                ("forearm", "elbow", "wrist", 0.045, 0.034, sleeve, 0.02),
+                ("hand", "wrist", "hand", 0.035, 0.032, self.skin, 0.02),
+                ("thigh", "hip", "knee", 0.088, 0.062, self.trousers, 0.0),
+                ("shin", "knee", "ankle", 0.06, 0.042, tint(leg, 0.92), 0.0),
+                ("foot", "heel", "toe", 0.042, 0.036, self.shoes, 0.0),
+            ):
+                names = f"{side}_{part}", f"{side}_{start}", f"{side}_{end}"
+                tasks.append(self._limb(names, (r0, r1), tint(color, 1 + sign * tone), nearer))
+        self.paint(tasks)
         return self.figure(_OWNERS, self.unseen, extras={"head_box_xyxy": self.head_box_xyxy})
 
-    def _limbs(
-        self,
-        side: str,
-        light: float,
-        limbs: Sequence[tuple[str, str, str, float, float, Color]],
-    ) -> None:
-        for part, start, end, r0, r1, color in limbs:
-            names = f"{side}_{part}", f"{side}_{start}", f"{side}_{end}"
-            self._limb(names, (r0, r1), tint(color, light))
-
-    def _limb(self, names: tuple[str, str, str], radii: tuple[float, float], color: Color) -> None:
-        """Draw a limb as stout as the person, lighter when nearer."""
-        stout = 0.5 + 0.5 * self.girth
-        shade = 1.0 + 0.3 * min(max(self.depth(*names[1:]), -0.6), 0.5)
-        self.limb(*names, (stout * radii[0], stout * radii[1]), tint(color, shade))
-
-    def _neck(self) -> None:
-        self._limb(("neck", "thorax", "upper_neck"), (0.055, 0.055), self.skin)
+    def _limb(
+        self, names: tuple[str, str, str], radii: tuple[float, float], color: Color, nearer: float
+    ) -> Task:
+        """Return the task of a limb as stout as the person, lighter when nearer."""
+        stout, depth = 0.5 + 0.5 * self.girth, self.depth(*names[1:])
+        shade = tint(color, 1.0 + 0.3 * min(max(depth, -0.6), 0.5))
+        scaled = stout * radii[0], stout * radii[1]
+        return depth + nearer, partial(self.limb, *names, scaled, shade)
 
     def _trunk(self) -> None:
         discs = [
             ellipse(self.flat[name], (radius * self.scale * self.girth,) * 2)
-            for name, radius in _TRUNK_DISCS.items()
+            for name, radius in _TRUNK
         ]
         frame = _trunk_frame(self.points_3d)
         facing = frame[2, 2]
         shirt = self.shirt if facing > -0.05 else tint(self.shirt, 0.45)
-        self.rimmed(
-            hull(*discs), shirt, self.begin("torso", "pelvis", "thorax"), 0.88
-        )
+        self.rimmed(hull(*discs), shirt, self.begin("torso", "pelvis", "thorax"), 0.88)
         if facing > 0.45:  # collar and zip, which only the front of a shirt has
             collar = [(-0.06, 0.52, 0.10), (0.06, 0.52, 0.10), (0.0, 0.40, 0.10)]
             corners = [self.place("pelvis", frame, corner) for corner in collar]

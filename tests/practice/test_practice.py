@@ -17,9 +17,9 @@ from posekit.errors import ConfigError, DatasetError, OutputError
 from posekit.practice import (
     PRACTICE_DATASETS,
     PracticeSizes,
-    encode_jpeg,
     write_practice_data,
 )
+from posekit.practice.background import encode_jpeg
 from posekit.practice.formats import LAYOUTS, Shot
 
 SIZES = PracticeSizes(train=5, evaluation=3)
