@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -38,46 +38,39 @@ class Layout(ABC):
         splits: split -> whether it takes its size from training or evaluation.
         figures_per_image: figures of one picture after another, repeated.
         size: (height, width) of the pictures.
+        image: template of their paths, of {split} and {id}.
+        scene: draws a picture.
     """
 
     name: ClassVar[str]
     splits: ClassVar[dict[str, Literal["train", "eval"]]] = {"train": "train", "val": "eval"}
     figures_per_image: ClassVar[tuple[int, ...]] = (1, 1, 1, 2)
     size: ClassVar[tuple[int, int]]
+    image: ClassVar[str]
+    scene: ClassVar[Callable[..., Scene]] = staticmethod(people_scene)
 
     def shots(self, seed: int, split: str, instances: int) -> list[Shot]:
         """Return the pictures that together show at least `instances` figures."""
-        shots: list[Shot] = []
-        shown = 0
-        while shown < instances:
-            shown += self.count_figures(len(shots))
-            shots.append(Shot(seed, split, len(shots)))
-        return shots
+        shown = np.cumsum([self.count_figures(number) for number in range(instances)])
+        needed = 1 + int(np.searchsorted(shown, instances))
+        return [Shot(seed, split, number) for number in range(needed)]
 
     def count_figures(self, number: int) -> int:
         """Return how many figures picture `number` of any split shows."""
         return self.figures_per_image[number % len(self.figures_per_image)]
 
-    def split_offset(self, split: str) -> int:
-        """Return a number that keeps image numbers of different splits apart."""
-        return 100_000 * list(self.splits).index(split)
-
     def image_id(self, shot: Shot) -> int:
         """Return the picture's number, from 1, which no other split uses."""
-        return self.split_offset(shot.split) + shot.number + 1
+        return 100_000 * list(self.splits).index(shot.split) + shot.number + 1
 
-    def render(self, shot: Shot) -> Scene:
+    def render(self, shot: Shot, **options: bool) -> Scene:
         """Draw one picture, from its key alone."""
         rng = generator(shot.seed, self.name, shot.split, shot.number)
-        return self.draw(rng, shot)
+        return self.scene(rng, self.count_figures(shot.number), self.size, **options)
 
-    def draw(self, rng: np.random.Generator, shot: Shot) -> Scene:
-        """Draw the picture with its own generator."""
-        return people_scene(rng, self.count_figures(shot.number), self.size)
-
-    @abstractmethod
     def image_file(self, shot: Shot) -> str:
         """Return the picture's path below the dataset's folder."""
+        return self.image.format(split=shot.split, id=self.image_id(shot))
 
     @abstractmethod
     def record(self, shot: Shot, scene: Scene) -> Any:
@@ -126,7 +119,7 @@ class CocoStyleLayout(Layout):
     def write_annotations(self, folder: Path, split: str, records: list[Any]) -> None:
         """Write the split's JSON, with annotations numbered on."""
         annotations = [entry for record in records for entry in record["annotations"]]
-        first = 1 + self.split_offset(split)
+        first = self.image_id(Shot(0, split, 0))  # as large as the first picture's number
         data = {
             "info": {"description": self.description, "version": "1.0", "year": self.year},
             "licenses": [{"id": 1, "name": "Apache-2.0", "url": ""}],
@@ -152,6 +145,7 @@ class CocoLayout(CocoStyleLayout):
     name = "coco"
     figures_per_image = (1, 2, 3, 2)
     size = (240, 320)
+    image = "{split}2017/{id:012d}.jpg"
     keypoints = (
         *("nose", "left_eye", "right_eye", "left_ear", "right_ear"),
         *(
@@ -173,14 +167,9 @@ class CocoLayout(CocoStyleLayout):
         [8, 10], [9, 11], [2, 3], [1, 2], [1, 3], [2, 4], [3, 5], [4, 6], [5, 7],
     ]  # fmt: skip
 
-    def draw(self, rng: np.random.Generator, shot: Shot) -> Scene:
+    def render(self, shot: Shot, **options: bool) -> Scene:
         """Draw people; every ninth picture also shows a crowd."""
-        crowd = shot.number % 9 == 4
-        return people_scene(rng, self.count_figures(shot.number), self.size, crowd=crowd)
-
-    def image_file(self, shot: Shot) -> str:
-        """Return {split}2017/{id:012}.jpg."""
-        return f"{shot.split}2017/{self.image_id(shot):012d}.jpg"
+        return super().render(shot, crowd=shot.number % 9 == 4, **options)
 
     def annotations(self, scene: Scene) -> list[dict[str, Any]]:
         """Return one annotation a person, with its area and outline, and one for the crowd."""
@@ -210,6 +199,8 @@ class Ap10kLayout(CocoStyleLayout):
     name = "ap10k"
     splits: ClassVar = {"train": "train", "val": "eval", "test": "eval"}
     size = (240, 288)
+    image = "data/{id:012d}.jpg"
+    scene = staticmethod(animal_scene)
     keypoints = ANIMAL_KEYPOINTS
     annotation_file = "annotations/ap10k-{split}-split1.json"
     image_extras: ClassVar = {"background": 1}
@@ -221,42 +212,20 @@ class Ap10kLayout(CocoStyleLayout):
     # The official categories in the order of their ids: every species with its family.
     categories = tuple(
         (name, family)
-        for family, names in (
-            ("Bovidae", "antelope, argali sheep, bison, buffalo, cow, sheep"),
-            ("Canidae", "arctic fox, dog, fox, wolf"),
-            ("Castoridae", "beaver"),
-            ("Cercopithecidae", "alouatta, monkey, noisy night monkey, spider monkey, uakari"),
-            ("Cervidae", "deer, moose"),
-            ("Cricetidae", "hamster"),
-            ("Elephantidae", "elephant"),
-            ("Equidae", "horse, zebra"),
-            ("Felidae", "bobcat, cat, cheetah, jaguar, king cheetah, leopard, lion, panther"),
-            ("Felidae", "snow leopard, tiger"),
-            ("Giraffidae", "giraffe"),
-            ("Hippopotamidae", "hippo"),
-            ("Hominidae", "chimpanzee, gorilla, orangutan"),
-            ("Leporidae", "rabbit"),
-            ("Mephitidae", "skunk"),
-            ("Muridae", "mouse, rat"),
-            ("Mustelidae", "otter, weasel"),
-            ("Procyonidae", "raccoon"),
-            ("Rhinocerotidae", "rhino"),
-            ("Sciuridae", "marmot, squirrel"),
-            ("Suidae", "pig"),
-            ("Talpidae", "mole"),
-            ("Ursidae", "black bear, brown bear, panda, polar bear"),
-            ("Vespertilionidae", "bat"),
-        )
+        for line in """
+            Bovidae: antelope, argali sheep, bison, buffalo, cow, sheep; Canidae: arctic fox, dog,
+            fox, wolf; Castoridae: beaver; Cercopithecidae: alouatta, monkey, noisy night monkey,
+            spider monkey, uakari; Cervidae: deer, moose; Cricetidae: hamster; Elephantidae:
+            elephant; Equidae: horse, zebra; Felidae: bobcat, cat, cheetah, jaguar, king cheetah,
+            leopard, lion, panther, snow leopard, tiger; Giraffidae: giraffe; Hippopotamidae:
+            hippo; Hominidae: chimpanzee, gorilla, orangutan; Leporidae: rabbit; Mephitidae: skunk;
+            Muridae: mouse, rat; Mustelidae: otter, weasel; Procyonidae: raccoon; Rhinocerotidae:
+            rhino; Sciuridae: marmot, squirrel; Suidae: pig; Talpidae: mole; Ursidae: black bear,
+            brown bear, panda, polar bear; Vespertilionidae: bat
+        """.split(";")
+        for family, _, names in [" ".join(line.split()).partition(": ")]
         for name in names.split(", ")
     )
-
-    def draw(self, rng: np.random.Generator, shot: Shot) -> Scene:
-        """Draw one animal, now and then two."""
-        return animal_scene(rng, self.count_figures(shot.number), self.size)
-
-    def image_file(self, shot: Shot) -> str:
-        """Return data/{id:012}.jpg."""
-        return f"data/{self.image_id(shot):012d}.jpg"
 
 
 class AicLayout(Layout):
@@ -309,16 +278,13 @@ class MpiiLayout(Layout):
 
     name = "mpii"
     size = (256, 256)
+    image = "images/{id:09d}.jpg"
     keypoints = (
         *("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle"),
         *("pelvis", "thorax", "upper_neck", "head_top", "right_wrist", "right_elbow"),
         *("right_shoulder", "left_shoulder", "left_elbow", "left_wrist"),
     )
     _mat_names = "rank rkne rhip lhip lkne lank pelv thor neck head rwri relb rsho lsho lelb lwri"
-
-    def image_file(self, shot: Shot) -> str:
-        """Return images/{number:09}.jpg."""
-        return f"images/{self.image_id(shot):09d}.jpg"
 
     def record(self, shot: Shot, scene: Scene) -> Any:
         """Return the people of the picture: the JSON's entry and the head's box of each."""
@@ -373,11 +339,8 @@ class WflwLayout(Layout):
     name = "wflw"
     splits: ClassVar = {"train": "train", "test": "eval"}
     size = (224, 224)
+    scene = staticmethod(face_scene)
     _events = ("0--Parade", "7--Cheering", "9--Press_Conference", "20--Family_Group")
-
-    def draw(self, rng: np.random.Generator, shot: Shot) -> Scene:
-        """Draw one face, now and then two."""
-        return face_scene(rng, self.count_figures(shot.number), self.size)
 
     def image_file(self, shot: Shot) -> str:
         """Return WFLW_images/EVENT/NAME.jpg."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ import cv2
 from posekit.errors import ConfigError, DatasetError, nearest
 from posekit.output import atomic_folder
 from posekit.practice.background import encode_jpeg
-from posekit.practice.formats import LAYOUTS, Layout, Shot
+from posekit.practice.formats import LAYOUTS, Shot
 
 PRACTICE_DATASETS = tuple(LAYOUTS)
 PRACTICE_VERSION = 2
@@ -83,17 +84,24 @@ def write_practice_data(
             )
     folders = {name: out / name for name in datasets}
     missing = [name for name in folders if not _is_ready(folders[name], _stamp(name, seed, sizes))]
-    shots = {name: _all_shots(LAYOUTS[name], seed, sizes) for name in missing}
-    total, done = sum(map(len, shots.values())), 0
+    wanted = {"train": sizes.train, "eval": sizes.evaluation}
+    shots = {
+        name: [
+            shot
+            for split, kind in LAYOUTS[name].splits.items()
+            for shot in LAYOUTS[name].shots(seed, split, wanted[kind])
+        ]
+        for name in missing
+    }
+    total, done = sum(map(len, shots.values())), itertools.count(1)
+
+    def advance(name: str) -> None:
+        if progress:
+            progress(name, next(done), total)
+
     with _drawing(workers if total else 1) as draw:
         for name in missing:
-
-            def advance(pictures: int, name: str = name, before: int = done) -> None:
-                if progress:
-                    progress(name, before + pictures, total)
-
             _write_dataset(folders[name], shots[name], _stamp(name, seed, sizes), draw, advance)
-            done += len(shots[name])
     return folders
 
 
@@ -121,10 +129,11 @@ def _is_ready(folder: Path, stamp: dict[str, Any]) -> bool:
             fix="choose another folder for the practice data",
         ) from None
     if found != stamp:
+        found = found if isinstance(found, dict) else {}
         differences = [
-            f"{key} {found.get(key) if isinstance(found, dict) else None!r}, wanted {value!r}"
+            f"{key} {found.get(key)!r}, wanted {value!r}"
             for key, value in stamp.items()
-            if not isinstance(found, dict) or found.get(key) != value
+            if found.get(key) != value
         ]
         raise DatasetError(
             folder,
@@ -132,15 +141,6 @@ def _is_ready(folder: Path, stamp: dict[str, Any]) -> bool:
             fix="delete that folder or choose another one",
         )
     return True
-
-
-def _all_shots(layout: Layout, seed: int, sizes: PracticeSizes) -> list[Shot]:
-    wanted = {"train": sizes.train, "eval": sizes.evaluation}
-    return [
-        shot
-        for split, kind in layout.splits.items()
-        for shot in layout.shots(seed, split, wanted[kind])
-    ]
 
 
 _Draw = Callable[[list[tuple[str, Shot, Path]]], Iterator[Any]]
@@ -170,7 +170,7 @@ def _write_dataset(
     shots: list[Shot],
     stamp: dict[str, Any],
     draw: _Draw,
-    advance: Callable[[int], None],
+    advance: Callable[[str], None],
 ) -> None:
     layout = LAYOUTS[stamp["dataset"]]
     fix = "free some space (about 40 MB) or choose another folder"
@@ -180,9 +180,9 @@ def _write_dataset(
                 place.mkdir(parents=True, exist_ok=True)
             records: dict[str, list[Any]] = {split: [] for split in layout.splits}
             jobs = [(layout.name, shot, partial) for shot in shots]
-            for number, (shot, record) in enumerate(zip(shots, draw(jobs), strict=True), 1):
+            for shot, record in zip(shots, draw(jobs), strict=True):
                 records[shot.split].append(record)
-                advance(number)
+                advance(layout.name)
             for split in layout.splits:
                 layout.write_annotations(partial, split, records[split])
             (partial / STAMP).write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
