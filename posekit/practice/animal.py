@@ -11,10 +11,9 @@ from functools import partial
 
 import numpy as np
 
-from posekit.practice.body import SIDES, rotate_x, rotate_y, rotate_z
+from posekit.practice.body import SIDES, clipped_normal, rotate_x, rotate_y, rotate_z
 from posekit.practice.canvas import Canvas, capsule, ellipse, hull, tint
 from posekit.practice.figures import Figure, Painter, Task
-from posekit.practice.rng import clipped_normal
 
 
 @dataclass(frozen=True)
@@ -154,11 +153,11 @@ def solve_quadruped(
         angles = (22 - swing, -22 - 0.5 * bend, 1.1 * bend)
         if not front:
             angles = (-24 - swing, 58 + 0.5 * bend, -34 - 0.45 * bend)
-        (first, *joints), lengths = _LEGS[end]
+        (first, *joints), shares = _LEGS[end]
         at = root @ (SIDES[side] * 0.62 * species.girth, -0.06, 0.34 if front else -0.36)
         points[f"{side}_{first}"] = at
         turn = root
-        for joint, angle, length in zip(joints, angles, lengths, strict=True):
+        for joint, angle, length in zip(joints, angles, shares, strict=True):
             turn = turn @ rotate_x(angle)
             at = at + turn @ (0.0, -length * species.leg, 0.0)
             points[f"{side}_{joint}"] = at
@@ -198,11 +197,9 @@ def render_animal(
     """Draw one animal in front of everything that is on the canvas.
 
     Args:
-        canvas: drawn upon.
+        canvas, center, number: as `render_person` takes them.
         rng: draws species, pose and coat.
-        center: (x, y) pixels where the middle of the figure's extent comes to lie.
         length: pixels of the longer side of the figure's extent.
-        number: the figure's number on this canvas.
 
     Returns:
         The figure, its keypoints in the order of ANIMAL_KEYPOINTS, its category the species' name.

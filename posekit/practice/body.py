@@ -13,8 +13,6 @@ from functools import partial
 import cv2
 import numpy as np
 
-from posekit.practice.rng import clipped_normal
-
 SIDES = {"left": 1.0, "right": -1.0}
 """Side -> its direction along x in a body's own frame."""
 HEAD_SIZE = 1.2  # heads are drawn a little large, so that small crops still show the face
@@ -71,6 +69,13 @@ class BodyShape:
     thigh: float = 0.43
     shin: float = 0.42
     girth: float = 1.0
+
+
+def clipped_normal(
+    rng: np.random.Generator, mean: float, spread: float, low: float, high: float
+) -> float:
+    """Draw a normal number and hold it inside the limits, as a joint holds a limb."""
+    return float(min(max(rng.normal(mean, spread), low), high))
 
 
 def _rotation(axis: int, angle_deg: float) -> np.ndarray:

@@ -85,18 +85,10 @@ class Canvas:
         """Fill a circle."""
         self.polygon(ellipse(center, (max(radius, 0.3),) * 2), color, part_id)
 
-    def top_part(self, point: np.ndarray) -> Part | None:
-        """Return the part on top at a point inside the picture, or None for the background."""
-        height, width = self.size
-        column = min(max(round(float(point[0])), 0), width - 1)
-        row = min(max(round(float(point[1])), 0), height - 1)
+    def top_part(self, column: int, row: int) -> Part | None:
+        """Return the part on top at a pixel, or None for the background."""
         part_id = int(self.part_ids[row, column])
         return self.parts[part_id - 1] if part_id else None
-
-    def contains(self, point: np.ndarray) -> bool:
-        """Return whether a point rounds to a pixel of the picture."""
-        height, width = self.size
-        return -0.5 <= point[0] < width - 0.5 and -0.5 <= point[1] < height - 0.5
 
     def mask_of(self, figure: int) -> np.ndarray:
         """Return bool (H, W): the pixels where the figure is on top."""

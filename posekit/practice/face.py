@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from posekit.practice.body import SIDES, rotate_x, rotate_y, rotate_z
-from posekit.practice.canvas import Canvas, capsule, ellipse, hull, random_color, tint
+from posekit.practice.body import SIDES, clipped_normal, rotate_x, rotate_y, rotate_z
+from posekit.practice.canvas import Canvas, Color, capsule, ellipse, hull, random_color, tint
 from posekit.practice.figures import Figure, Painter
 from posekit.practice.person import HAIRS, SKINS, pick
-from posekit.practice.rng import clipped_normal
 
 FACE_KEYPOINTS = tuple(f"wflw_{i}" for i in range(98))
 _EYE_COLORS = ((70, 110, 160), (90, 60, 35), (70, 115, 70), (45, 40, 40))
@@ -138,11 +137,9 @@ def render_face(
     """Draw one head and shoulders in front of everything that is on the canvas.
 
     Args:
-        canvas: drawn upon.
+        canvas, center, number: as `render_person` takes them.
         rng: draws the colours, and the face where it is not given.
-        center: (x, y) pixels where the middle of the points' extent comes to lie.
         width: pixels between the two sides of a frontal face.
-        number: the figure's number on this canvas.
         face: head turn, identity and expression.
 
     Returns:
@@ -193,7 +190,7 @@ class _FacePainter(Painter):
     def _at(self, *offset: float) -> np.ndarray:
         return self.place("middle", self.head, offset)
 
-    def _features(self, eye_color: tuple[int, int, int], make_up: bool) -> None:
+    def _features(self, eye_color: Color, make_up: bool) -> None:
         """Draw brows, eyes, nose and mouth along their points."""
         draw, points, s = self.canvas, self.points, self.scale
         for first, pupil in ((0, 96), (1, 97)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,8 +24,9 @@ class Figure:
         depths: float64 (K,), larger is nearer to the camera, in pixels.
         labelled: bool (K,): False where an annotator would not label the point (hidden behind
             the figure's own head).
-        owners: keypoint -> parts on which it lies, each with a margin in pixels: the keypoint is
-            hidden behind such a part only if it lies deeper than the part's axis by more.
+        owners: keypoint -> parts on which it lies, each with a margin in the figure's unit: the
+            keypoint is hidden behind such a part only if it lies deeper than its axis by more.
+        scale: pixels for one such unit.
         category: the official name of its category: "person" or a species.
         extras: further facts (a head's box, attributes of a face).
     """
@@ -36,8 +37,9 @@ class Figure:
     depths: np.ndarray
     labelled: np.ndarray
     owners: Mapping[str, Mapping[str, float]]
+    scale: float
     category: str = "person"
-    extras: dict[str, list[float]] = field(default_factory=dict)
+    extras: dict[str, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,16 +102,19 @@ def label_figure(canvas: Canvas, figure: Figure) -> Label | None:
 
 def _visibility(canvas: Canvas, figure: Figure, row: int) -> int:
     point = figure.points[row]
-    if not figure.labelled[row] or not canvas.contains(point):
+    column, line = (int(value) for value in np.rint(point))
+    height, width = canvas.size
+    inside = 0 <= column < width and 0 <= line < height
+    if not inside or not figure.labelled[row]:
         return 0
-    part = canvas.top_part(point)
+    part = canvas.top_part(column, line)
     if part is None:
         return 2
-    margins = figure.owners.get(figure.names[row], {})
+    margins = figure.owners[figure.names[row]]
     if part.figure != figure.number or part.name not in margins:
         return 1
     behind = part.depth_at(point) - figure.depths[row]
-    return 1 if behind > margins[part.name] else 2
+    return 1 if behind > margins[part.name] * figure.scale else 2
 
 
 class Painter:
@@ -182,9 +187,9 @@ class Painter:
         owners: Mapping[str, Mapping[str, float]],
         unseen: set[str],
         category: str = "person",
-        extras: dict[str, list[float]] | None = None,
+        extras: Mapping[str, Sequence[float]] | None = None,
     ) -> Figure:
-        """Return what was drawn, with the keypoints of `owners`, whose margins are unscaled."""
+        """Return what was drawn, with the keypoints of `owners`."""
         names = tuple(owners)
         return Figure(
             number=self.number,
@@ -192,10 +197,8 @@ class Painter:
             points=np.array([self.flat[name] for name in names]),
             depths=self.scale * np.array([self.points_3d[name][2] for name in names]),
             labelled=np.array([name not in unseen for name in names]),
-            owners={
-                name: {part: margin * self.scale for part, margin in parts.items()}
-                for name, parts in owners.items()
-            },
+            owners=owners,
+            scale=self.scale,
             category=category,
-            extras=extras or {},
+            extras=dict(extras or {}),
         )

@@ -17,8 +17,18 @@ from scipy.io import savemat
 
 from posekit.practice.animal import ANIMAL_KEYPOINTS
 from posekit.practice.figures import Label, Scene, tight_box
-from posekit.practice.rng import generator
 from posekit.practice.scenes import animal_scene, face_scene, people_scene
+
+
+def generator(seed: int, *keys: str | int) -> np.random.Generator:
+    """Return the generator that belongs to (seed, keys) alone, whatever was drawn before."""
+    text = "\x1f".join([str(seed), *(str(key) for key in keys)])
+    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+
+
+def _both(*joints: str) -> tuple[str, ...]:
+    return tuple(f"{side}_{joint}" for joint in joints for side in ("left", "right"))
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ class Layout(ABC):
 class CocoStyleLayout(Layout):
     """JSON with images, annotations and categories, as COCO and AP-10K have it."""
 
-    keypoints: ClassVar[Sequence[str]]
+    keypoints: ClassVar[tuple[str, ...]]
     annotation_file: ClassVar[str]
     image_extras: ClassVar[dict[str, Any]]
     description: ClassVar[str]
@@ -98,12 +108,11 @@ class CocoStyleLayout(Layout):
         image_id = self.image_id(shot)
         name = Path(self.image_file(shot)).name
         image = {"license": 1, "id": image_id, "file_name": name, "width": width, "height": height}
-        annotations = [{"image_id": image_id, **entry} for entry in self.annotations(scene)]
+        annotations = [self.annotation(label) for label in scene.labels]
+        if scene.crowd_mask is not None:
+            annotations.append(self.crowd(scene.crowd_mask))
+        annotations = [{"image_id": image_id, **entry} for entry in annotations]
         return {"image": {**image, **self.image_extras}, "annotations": annotations}
-
-    def annotations(self, scene: Scene) -> list[dict[str, Any]]:
-        """Return the annotations of a picture, still without ids."""
-        return [self.annotation(label) for label in scene.labels]
 
     def annotation(self, label: Label) -> dict[str, Any]:
         """Return what both datasets say of a figure; the area is that of its box."""
@@ -114,6 +123,18 @@ class CocoStyleLayout(Layout):
             "iscrowd": 0,
             "num_keypoints": int((visibility > 0).sum()),
             "keypoints": _flat_triples(points, visibility, visibility),
+        }
+
+    def crowd(self, mask: np.ndarray) -> dict[str, Any]:
+        """Return the annotation of a crowd that is marked as a region."""
+        return {
+            "category_id": 1,
+            **_box_entries(tight_box(mask)),
+            "area": float(np.count_nonzero(mask)),
+            "iscrowd": 1,
+            "num_keypoints": 0,
+            "keypoints": [0] * (3 * len(self.keypoints)),
+            "segmentation": _run_lengths(mask),
         }
 
     def write_annotations(self, folder: Path, split: str, records: list[Any]) -> None:
@@ -146,20 +167,10 @@ class CocoLayout(CocoStyleLayout):
     figures_per_image = (1, 2, 3, 2)
     size = (240, 320)
     image = "{split}2017/{id:012d}.jpg"
-    keypoints = (
-        *("nose", "left_eye", "right_eye", "left_ear", "right_ear"),
-        *(
-            f"{side}_{joint}"
-            for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-            for side in ("left", "right")
-        ),
-    )
+    keypoints = ("nose", *_both("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle"))
     annotation_file = "annotations/person_keypoints_{split}2017.json"
-    image_extras: ClassVar = {
-        "coco_url": "",
-        "date_captured": "2017-01-01 00:00:00",
-        "flickr_url": "",
-    }
+    _taken = "2017-01-01 00:00:00"
+    image_extras: ClassVar = {"coco_url": "", "date_captured": _taken, "flickr_url": ""}
     description, year = "posekit practice people", 2017
     categories = (("person", "person"),)
     skeleton: ClassVar = [
@@ -171,26 +182,36 @@ class CocoLayout(CocoStyleLayout):
         """Draw people; every ninth picture also shows a crowd."""
         return super().render(shot, crowd=shot.number % 9 == 4, **options)
 
-    def annotations(self, scene: Scene) -> list[dict[str, Any]]:
-        """Return one annotation a person, with its area and outline, and one for the crowd."""
-        entries = [
-            {**self.annotation(label), "area": float(label.area), "segmentation": _polygons(label)}
-            for label in scene.labels
-        ]
-        mask = scene.crowd_mask
-        if mask is not None:
-            entries.append(
-                {
-                    "category_id": 1,
-                    **_box_entries(tight_box(mask)),
-                    "iscrowd": 1,
-                    "num_keypoints": 0,
-                    "keypoints": [0] * (3 * len(self.keypoints)),
-                    "area": float(np.count_nonzero(mask)),
-                    "segmentation": _run_lengths(mask),
-                }
-            )
-        return entries
+    def annotation(self, label: Label) -> dict[str, Any]:
+        """Return a person's entry, with the area and outline of what can be seen."""
+        exact = {"area": float(label.area), "segmentation": _polygons(label)}
+        return {**super().annotation(label), **exact}
+
+
+# AP-10K's categories in the order of their ids: every family with its species.
+_SPECIES = """Bovidae: antelope, argali sheep, bison, buffalo, cow, sheep
+Canidae: arctic fox, dog, fox, wolf
+Castoridae: beaver
+Cercopithecidae: alouatta, monkey, noisy night monkey, spider monkey, uakari
+Cervidae: deer, moose
+Cricetidae: hamster
+Elephantidae: elephant
+Equidae: horse, zebra
+Felidae: bobcat, cat, cheetah, jaguar, king cheetah, leopard, lion, panther, snow leopard, tiger
+Giraffidae: giraffe
+Hippopotamidae: hippo
+Hominidae: chimpanzee, gorilla, orangutan
+Leporidae: rabbit
+Mephitidae: skunk
+Muridae: mouse, rat
+Mustelidae: otter, weasel
+Procyonidae: raccoon
+Rhinocerotidae: rhino
+Sciuridae: marmot, squirrel
+Suidae: pig
+Talpidae: mole
+Ursidae: black bear, brown bear, panda, polar bear
+Vespertilionidae: bat"""
 
 
 class Ap10kLayout(CocoStyleLayout):
@@ -209,21 +230,9 @@ class Ap10kLayout(CocoStyleLayout):
         [1, 2], [1, 3], [2, 3], [3, 4], [4, 5], [4, 6], [6, 7], [7, 8], [4, 9], [9, 10], [10, 11],
         [5, 12], [12, 13], [13, 14], [5, 15], [15, 16], [16, 17],
     ]  # fmt: skip
-    # The official categories in the order of their ids: every species with its family.
     categories = tuple(
         (name, family)
-        for line in """
-            Bovidae: antelope, argali sheep, bison, buffalo, cow, sheep; Canidae: arctic fox, dog,
-            fox, wolf; Castoridae: beaver; Cercopithecidae: alouatta, monkey, noisy night monkey,
-            spider monkey, uakari; Cervidae: deer, moose; Cricetidae: hamster; Elephantidae:
-            elephant; Equidae: horse, zebra; Felidae: bobcat, cat, cheetah, jaguar, king cheetah,
-            leopard, lion, panther, snow leopard, tiger; Giraffidae: giraffe; Hippopotamidae:
-            hippo; Hominidae: chimpanzee, gorilla, orangutan; Leporidae: rabbit; Mephitidae: skunk;
-            Muridae: mouse, rat; Mustelidae: otter, weasel; Procyonidae: raccoon; Rhinocerotidae:
-            rhino; Sciuridae: marmot, squirrel; Suidae: pig; Talpidae: mole; Ursidae: black bear,
-            brown bear, panda, polar bear; Vespertilionidae: bat
-        """.split(";")
-        for family, _, names in [" ".join(line.split()).partition(": ")]
+        for family, _, names in (line.partition(": ") for line in _SPECIES.splitlines())
         for name in names.split(", ")
     )
 
@@ -239,8 +248,10 @@ class AicLayout(Layout):
         *("left_wrist", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee"),
         *("left_ankle", "head_top", "neck"),
     )
-    _names: ClassVar = {"train": ("train", "20170902", "20170909"),
-                        "val": ("validation", "20170911", "20170911")}  # fmt: skip
+    _names: ClassVar = {
+        "train": ("train", "20170902", "20170909"),
+        "val": ("validation", "20170911", "20170911"),
+    }
     _codes = np.array([3, 2, 1])  # the official v of 0 not labelled, 1 hidden, 2 visible
 
     def image_file(self, shot: Shot) -> str:

@@ -8,7 +8,13 @@ from functools import partial
 import numpy as np
 
 from posekit.practice.body import (
-    HEAD_SIZE, SIDES, BodyPose, BodyShape, sample_pose, sample_shape, solve_body,
+    HEAD_SIZE,
+    SIDES,
+    BodyPose,
+    BodyShape,
+    sample_pose,
+    sample_shape,
+    solve_body,
 )  # fmt: skip
 from posekit.practice.canvas import Canvas, Color, ellipse, hull, random_color, tint
 from posekit.practice.figures import Figure, Painter, Task
@@ -166,18 +172,18 @@ class _PersonPainter(Painter):
         self.canvas.polygon(skull, self.hair, part_id)
         self.head_box_xyxy = [*skull.min(axis=0).tolist(), *skull.max(axis=0).tolist()]
         seen = {name: self.flat[name] for name in _FACE_NORMALS if name not in self.unseen}
-        for name in seen:
+        for name, point in seen.items():
             if name.endswith("ear"):
-                self.canvas.disc(seen[name], 0.024 * s, tint(self.skin, 0.85), part_id)
+                self.canvas.disc(point, 0.024 * s, tint(self.skin, 0.85), part_id)
         if head[2, 2] <= -0.25:
             return
         width = 0.071 * (0.55 + 0.45 * max(head[2, 2], 0.0)) * s
         face = ellipse(self._on_head(0, -0.02, 0.042), (width, 0.092 * s), angle)
         self.canvas.polygon(face, self.skin, part_id)
-        for name in seen:
+        for name, point in seen.items():
             if name.endswith("eye"):
-                self.canvas.disc(seen[name], 0.019 * s, (250, 250, 250))
-                self.canvas.disc(seen[name], 0.012 * s, (20, 20, 30))
+                self.canvas.disc(point, 0.019 * s, (250, 250, 250))
+                self.canvas.disc(point, 0.012 * s, (20, 20, 30))
         if "nose" in seen:
             corners = ((0, 0.012, 0.095), (0.017, -0.03, 0.10), (-0.017, -0.03, 0.10))
             nose = [seen["nose"], *(self._on_head(*corner) for corner in corners)]

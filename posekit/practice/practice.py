@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from posekit.errors import ConfigError, DatasetError, nearest
 from posekit.output import atomic_folder
-from posekit.practice.background import encode_jpeg
 from posekit.practice.formats import LAYOUTS, Shot
 
 PRACTICE_DATASETS = tuple(LAYOUTS)
@@ -83,7 +83,9 @@ def write_practice_data(
                 f"(there are: {', '.join(LAYOUTS)})"
             )
     folders = {name: out / name for name in datasets}
-    missing = [name for name in folders if not _is_ready(folders[name], _stamp(name, seed, sizes))]
+    same = {"version": PRACTICE_VERSION, "seed": seed, "sizes": asdict(sizes)}
+    stamps = {name: {"made_by": "posekit.practice", "dataset": name, **same} for name in datasets}
+    missing = [name for name in datasets if not _is_ready(folders[name], stamps[name])]
     wanted = {"train": sizes.train, "eval": sizes.evaluation}
     shots = {
         name: [
@@ -101,18 +103,8 @@ def write_practice_data(
 
     with _drawing(workers if total else 1) as draw:
         for name in missing:
-            _write_dataset(folders[name], shots[name], _stamp(name, seed, sizes), draw, advance)
+            _write_dataset(folders[name], shots[name], stamps[name], draw, advance)
     return folders
-
-
-def _stamp(name: str, seed: int, sizes: PracticeSizes) -> dict[str, Any]:
-    return {
-        "made_by": "posekit.practice",
-        "version": PRACTICE_VERSION,
-        "dataset": name,
-        "seed": seed,
-        "sizes": asdict(sizes),
-    }
 
 
 def _is_ready(folder: Path, stamp: dict[str, Any]) -> bool:
@@ -163,6 +155,12 @@ def _draw_and_save(job: tuple[str, Shot, Path]) -> Any:
     scene = layout.render(shot)
     (folder / layout.image_file(shot)).write_bytes(encode_jpeg(scene.image))
     return layout.record(shot, scene)
+
+
+def encode_jpeg(image: np.ndarray) -> bytes:
+    """Return the JPEG bytes of an RGB image, uint8 (H, W, 3)."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
 
 
 def _write_dataset(

@@ -1,14 +1,14 @@
-"""Puts figures into pictures: framing, order of depth, overlap, occluders, crowds."""
+"""Puts figures into pictures: backgrounds, framing, order of depth, occluders, crowds, noise."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 
 from posekit.practice.animal import render_animal
-from posekit.practice.background import finish, paint_background, paint_occluder
-from posekit.practice.canvas import Canvas
+from posekit.practice.canvas import Canvas, Part, capsule, hull, random_color, tint
 from posekit.practice.face import render_face, sample_face, solve_face
 from posekit.practice.figures import Figure, Label, Scene, label_figure
 from posekit.practice.person import render_person
@@ -66,7 +66,7 @@ def face_scene(rng: np.random.Generator, count: int, size: tuple[int, int]) -> S
     height, width = size
     room = width / count
     canvas = Canvas(height, width)
-    paint_background(canvas, rng)
+    _paint_background(canvas, rng)
     figures = []
     for number in range(count):
         face = sample_face(rng)
@@ -80,9 +80,10 @@ def face_scene(rng: np.random.Generator, count: int, size: tuple[int, int]) -> S
     occluded = _occlude(canvas, rng, figures, 0.06) if rng.random() < 0.12 else -1
     dim, blurred = rng.random() < 0.15, rng.random() < 0.12
     if dim:
-        ramp = np.linspace(*rng.uniform(0.35, 1.1, 2), width)[None, :, None]
+        left, right = rng.uniform(0.35, 1.1, 2)
+        ramp = np.linspace(left, right, width)[None, :, None]
         canvas.image = np.clip(canvas.image * ramp, 0, 255).astype(np.uint8)
-    finish(canvas, rng, 1.4 if blurred else 0.0)
+    _finish(canvas, rng, 1.4 if blurred else 0.0)
     for figure in figures:
         pose, expression, _, make_up, *_ = figure.extras["attributes"]
         seen = (pose, expression, dim, make_up, figure.number == occluded, blurred)
@@ -90,9 +91,7 @@ def face_scene(rng: np.random.Generator, count: int, size: tuple[int, int]) -> S
     return Scene(canvas.image, _labels(canvas, figures))
 
 
-def _occlude(
-    canvas: Canvas, rng: np.random.Generator, figures: list[Figure], share: float
-) -> int:
+def _occlude(canvas: Canvas, rng: np.random.Generator, figures: list[Figure], share: float) -> int:
     """Hide a keypoint behind an object, sized as a share of the picture; return whose it is."""
     figure = figures[int(rng.integers(len(figures)))]
     target = figure.points[int(rng.integers(len(figure.points)))]
@@ -109,14 +108,14 @@ def _attempt(
     """Draw until every figure shows enough keypoints, a few times at most."""
     for _ in range(_ATTEMPTS):
         canvas = Canvas(*size)
-        paint_background(canvas, rng)
+        _paint_background(canvas, rng)
         figures = draw(canvas)
         labels = _labels(canvas, figures)
         least = min((int((label.visibility == 2).sum()) for label in labels), default=0)
         if len(labels) == len(figures) and least >= _LEAST_VISIBLE:
             break
     crowd_mask = canvas.mask_of(_CROWD)
-    finish(canvas, rng, float(rng.uniform(0.0, 0.7)))
+    _finish(canvas, rng, float(rng.uniform(0.0, 0.7)))
     return Scene(canvas.image, labels, crowd_mask if crowd_mask.any() else None)
 
 
@@ -149,3 +148,46 @@ def _draw_crowd(canvas: Canvas, rng: np.random.Generator) -> None:
     for row in range(int(rng.integers(5, 9))):
         center = np.array([left + 0.055 * width * row, base + rng.normal(0, 0.015) * height])
         render_person(canvas, rng, center, height * rng.uniform(0.2, 0.26), number=_CROWD)
+
+
+def _paint_background(canvas: Canvas, rng: np.random.Generator) -> None:
+    """Cover the canvas with a soft gradient, texture and a few random things."""
+    height, width = canvas.size
+    coarse = (rng.integers(80, 190, (3, 4, 1)) + rng.integers(-14, 15, (3, 4, 3))).astype(np.uint8)
+    canvas.image[:] = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    for _ in range(int(rng.integers(3, 7))):
+        center, size = rng.uniform(0, 1, 2) * (width, height), rng.uniform(0.04, 0.22) * height
+        color = random_color(rng, (0.02, 0.35), (0.3, 0.85))
+        if rng.random() < 0.5:
+            canvas.polygon(hull(center + rng.normal(0, size, (6, 2))), color)
+        else:  # a bent stick, which a hasty detector takes for a limb
+            middle = center + rng.normal(0, 1.6 * size, 2)
+            end, radius = middle + rng.normal(0, 1.2 * size, 2), rng.uniform(0.012, 0.035) * height
+            canvas.polygon(capsule(center, middle, (radius, 0.8 * radius)), color)
+            canvas.polygon(capsule(middle, end, (0.8 * radius, 0.6 * radius)), tint(color, 0.85))
+    texture = rng.integers(0, 256, (height // 3, width // 3), dtype=np.uint8)
+    grain = cv2.cvtColor(cv2.resize(texture, (width, height)), cv2.COLOR_GRAY2RGB)
+    strength = rng.uniform(0.04, 0.12)
+    cv2.addWeighted(canvas.image, 1.0, grain, strength, -128 * strength, dst=canvas.image)
+
+
+def paint_occluder(canvas: Canvas, rng: np.random.Generator, near: np.ndarray, size: float) -> None:
+    """Draw a ball or a post in front of everything at `near`; it belongs to no figure."""
+    part_id = canvas.begin(Part(-1, "object"))
+    color = random_color(rng, (0.1, 0.7), (0.25, 0.9))
+    if rng.random() < 0.7:
+        canvas.disc(near, size, color, part_id)
+        canvas.disc(near - 0.25 * size, 0.45 * size, tint(color, 1.2))
+    else:
+        reach = np.array([rng.uniform(-0.6, 0.6), 1.0]) * canvas.size[0] * 0.45
+        canvas.polygon(capsule(near - reach, near + reach, (0.3 * size,) * 2), color, part_id)
+
+
+def _finish(canvas: Canvas, rng: np.random.Generator, blur: float = 0.0) -> None:
+    """Join figures and background as a camera does: light, slight blur, sensor noise."""
+    image: np.ndarray = canvas.image
+    if blur > 0:
+        image = cv2.GaussianBlur(image, (0, 0), blur)
+    gain, offset = rng.uniform(0.85, 1.12), rng.uniform(-12, 12)
+    noise = rng.integers(0, 13, image.shape, dtype=np.uint8)
+    canvas.image = cv2.addWeighted(image, gain, noise, 1.0, offset - 6)

@@ -19,8 +19,8 @@ from posekit.practice import (
     PracticeSizes,
     write_practice_data,
 )
-from posekit.practice.background import encode_jpeg
 from posekit.practice.formats import LAYOUTS, Shot
+from posekit.practice.practice import encode_jpeg
 
 SIZES = PracticeSizes(train=5, evaluation=3)
 SPLITS = [(name, split) for name in PRACTICE_DATASETS for split in LAYOUTS[name].splits]
