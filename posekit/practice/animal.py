@@ -173,13 +173,13 @@ _OWNERS: dict[str, dict[str, float]] = {
     "neck": {"neck": 9.0, "trunk": 9.0, "head": 0.1},
     "root_of_tail": {"trunk": 9.0, "tail": 9.0},
 }
-for _end, ((_top, _middle, *_), _) in _LEGS.items():
+for _end, (_joints, _) in _LEGS.items():
     for _side in SIDES:
         _leg, _trunk = f"{_side}_{_end}", {"trunk": 0.07}
         _neck = {"neck": 0.04} if _end == "front" else {}
         _OWNERS |= {
-            f"{_side}_{_top}": {**_trunk, **_neck, f"{_leg}_upper": 9.0},
-            f"{_side}_{_middle}": {**_trunk, f"{_leg}_upper": 9.0, f"{_leg}_lower": 9.0},
+            f"{_side}_{_joints[0]}": {**_trunk, **_neck, f"{_leg}_upper": 9.0},
+            f"{_side}_{_joints[1]}": {**_trunk, f"{_leg}_upper": 9.0, f"{_leg}_lower": 9.0},
             f"{_leg}_paw": {f"{_leg}_foot": 9.0, f"{_leg}_shank": 9.0},
         }
 ANIMAL_KEYPOINTS = tuple(_OWNERS)

@@ -84,12 +84,8 @@ def _rotation(axis: int, angle_deg: float) -> np.ndarray:
     return cv2.Rodrigues(vector)[0]
 
 
-rotate_x = partial(_rotation, 0)
-"""Return the rotation (3, 3) about x by degrees: positive turns y towards z."""
-rotate_y = partial(_rotation, 1)
-"""Return the rotation (3, 3) about y by degrees: positive turns z towards x."""
-rotate_z = partial(_rotation, 2)
-"""Return the rotation (3, 3) about z by degrees: positive turns x towards y."""
+# Rotations by degrees: x turns y towards z, y turns z towards x, z turns x towards y.
+rotate_x, rotate_y, rotate_z = (partial(_rotation, axis) for axis in range(3))
 
 
 def sample_shape(rng: np.random.Generator) -> BodyShape:
