@@ -1,66 +1,189 @@
-"""Draws a four-legged animal: trunk, legs, neck, head, coat pattern, parts ordered by depth."""
+"""Draws a four-legged animal: species, gaits, kinematics, coat, parts ordered by depth.
+
+Same frame as the human body: x to the animal's left, y up, z to the front. Lengths are in units
+of the trunk's length.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from posekit.practice.canvas import Canvas, Color, capsule, ellipse, hull, tint
-from posekit.practice.figures import Figure
-from posekit.practice.painter import Painter, Task, paint_far_to_near
-from posekit.practice.quadruped import (
-    SPECIES,
-    QuadrupedPose,
-    Species,
-    sample_quadruped_pose,
-    solve_quadruped,
+from posekit.practice.body import SIDES, clipped_normal, rotate_x, rotate_y, rotate_z
+from posekit.practice.canvas import Canvas, capsule, ellipse, hull, tint
+from posekit.practice.figures import Figure, Painter, Task
+
+
+@dataclass(frozen=True)
+class Species:
+    """Proportions and coat of one species, named as AP-10K does.
+
+    Attributes:
+        name: the official category name.
+        leg, girth, neck, head, tail: lengths in units of the trunk's length.
+        neck_angle_deg: rise of the neck above the horizontal when the animal looks ahead.
+        colors: coats, RGB; spots: how many the trunk carries.
+        floppy: whether the ears hang.
+    """
+
+    name: str
+    leg: float
+    girth: float
+    neck: float
+    neck_angle_deg: float
+    head: float
+    tail: float
+    colors: tuple[tuple[int, int, int], ...]
+    spots: int = 0
+    floppy: bool = False
+
+
+SPECIES = (
+    Species("antelope", 0.86, 0.23, 0.46, 50, 0.30, 0.18, ((190, 140, 85),)),
+    Species("cow", 0.68, 0.31, 0.36, 25, 0.38, 0.50, ((225, 220, 210), (120, 75, 45)), 6, True),
+    Species("sheep", 0.52, 0.34, 0.28, 35, 0.28, 0.16, ((228, 222, 205),), floppy=True),
+    Species("dog", 0.62, 0.20, 0.30, 45, 0.32, 0.42, ((205, 160, 95), (70, 55, 45)), floppy=True),
+    Species("fox", 0.50, 0.18, 0.26, 35, 0.32, 0.60, ((215, 110, 45), (190, 95, 50))),
+    Species("deer", 0.84, 0.23, 0.44, 55, 0.30, 0.14, ((170, 115, 70),), 14),
+    Species("horse", 0.86, 0.27, 0.50, 45, 0.40, 0.52, ((130, 75, 40), (200, 185, 160))),
+    Species("cat", 0.46, 0.18, 0.22, 40, 0.27, 0.62, ((180, 150, 115), (90, 85, 85))),
+    Species("cheetah", 0.66, 0.18, 0.28, 30, 0.26, 0.64, ((225, 180, 105),), 14),
+    Species("giraffe", 1.15, 0.26, 1.05, 62, 0.32, 0.42, ((222, 178, 110),), 6),
+    Species("pig", 0.40, 0.33, 0.20, 12, 0.36, 0.20, ((232, 170, 160), (90, 75, 70)), floppy=True),
 )
 
-ANIMAL_KEYPOINTS = (
-    "left_eye",
-    "right_eye",
-    "nose",
-    "neck",
-    "root_of_tail",
-    "left_shoulder",
-    "left_elbow",
-    "left_front_paw",
-    "right_shoulder",
-    "right_elbow",
-    "right_front_paw",
-    "left_hip",
-    "left_knee",
-    "left_back_paw",
-    "right_hip",
-    "right_knee",
-    "right_back_paw",
-)
 
-_TRUNK = {"trunk": 0.07}
+@dataclass(frozen=True)
+class QuadrupedPose:
+    """Joint angles of an animal, degrees.
+
+    Attributes:
+        yaw: 90 looks to the picture's right, -90 to its left.
+        tip: how far the camera looks down on it; pitch: nose-up tilt of the trunk; roll: tilt in
+            the picture's plane.
+        neck: added to the species' neck angle; head: droop of the head against the neck;
+        head_turn: to the animal's left; tail: rise of the tail above straight down.
+        swings: forward swing of the front left, front right, back left, back right leg.
+        bends: how far each of those legs is folded.
+    """
+
+    yaw: float
+    tip: float
+    pitch: float
+    roll: float
+    neck: float
+    head: float
+    head_turn: float
+    tail: float
+    swings: list[float]
+    bends: list[float]
 
 
-def _owners() -> dict[str, dict[str, float]]:
-    owners: dict[str, dict[str, float]] = {
-        "left_eye": {"head": 9.0},
-        "right_eye": {"head": 9.0},
-        "nose": {"head": 9.0},
-        "neck": {"neck": 9.0, "trunk": 9.0, "head": 0.1},
-        "root_of_tail": {"trunk": 9.0, "tail": 9.0},
+def sample_quadruped_pose(rng: np.random.Generator) -> QuadrupedPose:
+    """Draw a side or three-quarter view of a standing, walking, running, grazing or rearing one."""
+    gait = rng.random()
+    reach = 6.0 if gait < 0.3 else 22.0 if gait < 0.7 else 42.0
+    stride = rng.uniform(-1, 1) * reach
+    signs = (1, 1, -1, -1) if gait > 0.85 else (1, -1, -1, 1)
+    swings = [sign * stride + rng.normal(0, 6) for sign in signs]
+    bends = [clipped_normal(rng, 12 + 0.5 * reach, 12, 0, 75) for _ in signs]
+    grazing, rearing = rng.random() < 0.25, rng.random() < 0.1
+    neck = (-70, 15, -95, -35) if grazing else (0, 18, -40, 35)
+    return QuadrupedPose(
+        neck=clipped_normal(rng, *neck),
+        yaw=float(rng.choice([-90, 90])) + clipped_normal(rng, 0, 24, -48, 48),
+        tip=clipped_normal(rng, 10, 5, 0, 25),
+        pitch=rng.uniform(20, 50) if rearing else clipped_normal(rng, 0, 7, -18, 18),
+        roll=clipped_normal(rng, 0, 6, -18, 18),
+        head=clipped_normal(rng, 5, 18, -30, 45),
+        head_turn=clipped_normal(rng, 0, 20, -45, 45),
+        tail=clipped_normal(rng, 35, 28, 5, 130),
+        swings=swings,
+        bends=bends,
+    )
+
+
+# The joints of a leg from the trunk to the paw, and the lengths of its three pieces as shares.
+_LEGS = {
+    "front": (("shoulder", "elbow", "front_wrist", "front_paw"), (0.46, 0.30, 0.28)),
+    "back": (("hip", "knee", "hock", "back_paw"), (0.42, 0.36, 0.34)),
+}
+# From the poll, in the head's frame, head lengths.
+_HEAD_POINTS = {"muzzle": (0.0, -0.14, 0.66), "nose": (0.0, -0.08, 0.92)}
+for _side, _sign in SIDES.items():
+    _HEAD_POINTS |= {
+        f"{_side}_eye": (0.20 * _sign, 0.10, 0.30),
+        f"{_side}_ear": (0.20 * _sign, 0.22, -0.02),
+        f"{_side}_ear_tip": (0.34 * _sign, 0.56, -0.10),
+        f"{_side}_ear_flop": (0.46 * _sign, -0.06, 0.02),
     }
-    for side in ("left", "right"):
-        front, back = f"{side}_front", f"{side}_back"
-        owners[f"{side}_shoulder"] = {**_TRUNK, "neck": 0.04, f"{front}_upper": 9.0}
-        owners[f"{side}_elbow"] = {f"{front}_upper": 9.0, f"{front}_lower": 9.0, **_TRUNK}
-        owners[f"{front}_paw"] = {f"{front}_foot": 9.0, f"{front}_shank": 9.0}
-        owners[f"{side}_hip"] = {**_TRUNK, f"{back}_upper": 9.0}
-        owners[f"{side}_knee"] = {f"{back}_upper": 9.0, f"{back}_lower": 9.0, **_TRUNK}
-        owners[f"{back}_paw"] = {f"{back}_foot": 9.0, f"{back}_shank": 9.0}
-    return owners
 
 
-_OWNERS = _owners()
+def solve_quadruped(
+    pose: QuadrupedPose, species: Species
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Run forward kinematics.
+
+    Returns:
+        name -> float64 (3,) in trunk lengths, camera frame (x right, y up, z towards the camera),
+        and the head's rotation, whose columns are its left, up and front.
+    """
+    root = rotate_z(-pose.roll) @ rotate_x(pose.tip) @ rotate_y(pose.yaw) @ rotate_x(-pose.pitch)
+    points = {"root_of_tail": root @ (0.0, 0.04, -0.5)}
+    points["withers"] = root @ (0.0, 0.06, 0.36)
+    points["chest"] = root @ (0.0, -0.04, 0.40)
+    points["rump"] = root @ (0.0, -0.02, -0.36)
+    rise = species.neck_angle_deg + pose.neck
+    neck = root @ rotate_y(0.4 * pose.head_turn) @ rotate_x(-rise)
+    points["neck"] = points["withers"] + neck @ (0.0, -0.06, 0.25 * species.neck)
+    points["poll"] = points["withers"] + neck @ (0.0, 0.0, species.neck)
+    down = 22 + pose.head + 0.5 * max(0.0, -rise)
+    head = neck @ rotate_y(0.6 * pose.head_turn) @ rotate_x(rise + down)
+    for name, offset in _HEAD_POINTS.items():
+        points[name] = points["poll"] + head @ (np.array(offset) * species.head)
+    tail = (0.0, 0.0, -0.5 * species.tail)
+    points["tail_middle"] = points["root_of_tail"] + root @ rotate_x(90 - pose.tail) @ tail
+    points["tail_end"] = points["tail_middle"] + root @ rotate_x(90 - 0.4 * pose.tail) @ tail
+    legs = [(end, side) for end in _LEGS for side in SIDES]
+    for (end, side), swing, bend in zip(legs, pose.swings, pose.bends, strict=True):
+        front = end == "front"
+        # Of each piece against the one above it: front legs fold at the wrist, back ones thrice.
+        angles = (22 - swing, -22 - 0.5 * bend, 1.1 * bend)
+        if not front:
+            angles = (-24 - swing, 58 + 0.5 * bend, -34 - 0.45 * bend)
+        (first, *joints), shares = _LEGS[end]
+        at = root @ (SIDES[side] * 0.62 * species.girth, -0.06, 0.34 if front else -0.36)
+        points[f"{side}_{first}"] = at
+        turn = root
+        for joint, angle, length in zip(joints, angles, shares, strict=True):
+            turn = turn @ rotate_x(angle)
+            at = at + turn @ (0.0, -length * species.leg, 0.0)
+            points[f"{side}_{joint}"] = at
+        points[f"{side}_{end}_toe"] = at + root @ (0.0, -0.02, 0.05)
+    return points, head
+
+
+# The parts on which each keypoint lies, with margins in trunk lengths (see Figure.owners).
+_OWNERS: dict[str, dict[str, float]] = {
+    "left_eye": {"head": 9.0},
+    "right_eye": {"head": 9.0},
+    "nose": {"head": 9.0},
+    "neck": {"neck": 9.0, "trunk": 9.0, "head": 0.1},
+    "root_of_tail": {"trunk": 9.0, "tail": 9.0},
+}
+for _end, (_joints, _) in _LEGS.items():
+    for _side in SIDES:
+        _leg, _trunk = f"{_side}_{_end}", {"trunk": 0.07}
+        _neck = {"neck": 0.04} if _end == "front" else {}
+        _OWNERS |= {
+            f"{_side}_{_joints[0]}": {**_trunk, **_neck, f"{_leg}_upper": 9.0},
+            f"{_side}_{_joints[1]}": {**_trunk, f"{_leg}_upper": 9.0, f"{_leg}_lower": 9.0},
+            f"{_leg}_paw": {f"{_leg}_foot": 9.0, f"{_leg}_shank": 9.0},
+        }
+ANIMAL_KEYPOINTS = tuple(_OWNERS)
+"""AP-10K's keypoints in their official order."""
 
 
 def render_animal(
@@ -70,212 +193,106 @@ def render_animal(
     length: float,
     *,
     number: int = 0,
-    species: Species | None = None,
-    pose: QuadrupedPose | None = None,
 ) -> Figure:
     """Draw one animal in front of everything that is on the canvas.
 
     Args:
-        canvas: drawn upon.
-        rng: draws whatever of species and pose is not given, and the coat.
-        center: (x, y) pixels where the middle of the figure's extent comes to lie.
+        canvas, center, number: as `render_person` takes them.
+        rng: draws species, pose and coat.
         length: pixels of the longer side of the figure's extent.
-        number: the figure's number on this canvas.
-        species: proportions and coat; pose: joint angles.
 
     Returns:
         The figure, its keypoints in the order of ANIMAL_KEYPOINTS, its category the species' name.
     """
-    species = species or SPECIES[int(rng.integers(len(SPECIES)))]
-    pose = pose or sample_quadruped_pose(rng)
-    points_3d, head = solve_quadruped(pose, species)
-    extent = np.ptp(np.array(list(points_3d.values()))[:, :2], axis=0)
+    species = SPECIES[int(rng.integers(len(SPECIES)))]
+    skeleton = solve_quadruped(sample_quadruped_pose(rng), species)
+    extent = np.ptp(np.array(list(skeleton[0].values()))[:, :2], axis=0)
     scale = length / float(extent.max() + 0.1)
-    painter = _AnimalPainter(canvas, number, points_3d, scale, center, species, rng)
-    painter.draw(head)
-    rows = np.array([points_3d[name] for name in ANIMAL_KEYPOINTS])
-    return Figure(
-        number=number,
-        names=ANIMAL_KEYPOINTS,
-        points=np.array([painter.flat[name] for name in ANIMAL_KEYPOINTS]),
-        depths=scale * rows[:, 2],
-        labelled=np.array([_sees(name, head) for name in ANIMAL_KEYPOINTS]),
-        owners={
-            name: {part: margin * scale for part, margin in parts.items()}
-            for name, parts in _OWNERS.items()
-        },
-        category=species.name,
-        points_3d=rows,
-    )
-
-
-def _sees(name: str, head: np.ndarray) -> bool:
-    """Return whether an eye is on the side of the head that the camera sees."""
-    if not name.endswith("_eye"):
-        return True
-    sign = 1.0 if name == "left_eye" else -1.0
-    return bool((head @ np.array([0.85 * sign, 0.25, 0.45]))[2] > 0.0)
+    return _AnimalPainter(canvas, number, skeleton, scale, center).draw(rng, species)
 
 
 class _AnimalPainter(Painter):
     """Draws the parts of one animal, the far ones first."""
 
-    def __init__(
-        self,
-        canvas: Canvas,
-        number: int,
-        points_3d: Mapping[str, np.ndarray],
-        scale: float,
-        center: np.ndarray,
-        species: Species,
-        rng: np.random.Generator,
-    ):
-        super().__init__(canvas, number, points_3d, scale, center)
+    def draw(self, rng: np.random.Generator, species: Species) -> Figure:
         self.species, self.rng = species, rng
         base = species.colors[int(rng.integers(len(species.colors)))]
-        self.color: Color = tint(base, float(rng.uniform(0.85, 1.1)))
-        contrast = 2.2 if sum(base) < 300 else float(rng.uniform(0.3, 0.5))
-        self.mark: Color = tint(base, contrast)
-        self.sock: Color = self.mark if rng.random() < 0.4 else tint(base, 0.7)
-
-    def draw(self, head: np.ndarray) -> None:
-        """Draw the whole animal; `head` is the head's rotation."""
+        self.color = tint(base, float(rng.uniform(0.85, 1.1)))
+        self.mark = tint(base, 2.2 if sum(base) < 300 else float(rng.uniform(0.3, 0.5)))
+        self.sock = self.mark if rng.random() < 0.4 else tint(base, 0.7)
+        # An eye is labelled on the side of the head that the camera sees.
+        eyes = {side: self.head @ (0.85 * sign, 0.25, 0.45) for side, sign in SIDES.items()}
+        self.unseen = {f"{side}_eye" for side, normal in eyes.items() if normal[2] <= 0.0}
         poll = self.depth("poll")
         tasks: list[Task] = [
             (0.0, self._trunk),
             (0.6 * self.depth("root_of_tail"), self._tail),
             (0.5 * poll + 0.01, self._neck),
-            (max(poll, 0.5 * poll) + 0.02, partial(self._head, head)),
+            (max(poll, 0.5 * poll) + 0.02, self._head),
         ]
-        for side in ("left", "right"):
-            top = self.depth(f"{side}_shoulder", f"{side}_hip")
-            tasks.append((top, partial(self._legs, side)))
-        paint_far_to_near(tasks)
+        for side in SIDES:
+            depth = self.depth(f"{side}_shoulder", f"{side}_hip")
+            # Legs beyond the trunk lie in its shadow.
+            tasks.append((depth, partial(self._legs, side, 1.0 if depth > 0 else 0.58)))
+        self.paint(tasks)
+        return self.figure(_OWNERS, self.unseen, species.name)
 
-    def _legs(self, side: str) -> None:
-        """Draw both legs of one side; those beyond the trunk lie in its shadow."""
-        near = self.depth(f"{side}_shoulder", f"{side}_hip") > 0
-        color = self.color if near else tint(self.color, 0.58)
-        sock = self.sock if near else tint(self.sock, 0.6)
+    def _legs(self, side: str, light: float) -> None:
+        color, sock = tint(self.color, light), tint(self.sock, light)
         thick = 0.35 * self.species.girth
-        back, front = f"{side}_back", f"{side}_front"
-        for name, a, b, r0, r1, c in (
-            (f"{back}_foot", f"{back}_paw", f"{back}_toe", 0.42, 0.36, tint(sock, 0.7)),
-            (f"{back}_shank", f"{side}_hock", f"{back}_paw", 0.42, 0.36, sock),
-            (f"{back}_lower", f"{side}_knee", f"{side}_hock", 0.62, 0.42, color),
-            (f"{back}_upper", f"{side}_hip", f"{side}_knee", 1.25, 0.72, color),
-            (f"{front}_foot", f"{front}_paw", f"{front}_toe", 0.42, 0.36, tint(sock, 0.7)),
-            (f"{front}_shank", f"{front}_wrist", f"{front}_paw", 0.42, 0.36, sock),
-            (f"{front}_lower", f"{side}_elbow", f"{front}_wrist", 0.6, 0.42, color),
-            (f"{front}_upper", f"{side}_shoulder", f"{side}_elbow", 1.0, 0.64, color),
-        ):
-            self.limb(name, a, b, (r0 * thick, r1 * thick), c)
+        for end, thigh in (("back", 1.25), ("front", 1.0)):
+            top, middle, ankle, paw = (f"{side}_{joint}" for joint in _LEGS[end][0])
+            for part, start, stop, r0, r1, shade in (
+                ("foot", paw, f"{side}_{end}_toe", 0.42, 0.36, tint(sock, 0.7)),
+                ("shank", ankle, paw, 0.42, 0.36, sock),
+                ("lower", middle, ankle, 0.6, 0.42, color),
+                ("upper", top, middle, thigh, 0.68, color),
+            ):
+                self.limb(f"{side}_{end}_{part}", start, stop, (r0 * thick, r1 * thick), shade)
 
     def _trunk(self) -> None:
         girth = self.species.girth * self.scale
-        discs = [
-            ellipse(self.flat["chest"], (0.92 * girth,) * 2),
-            ellipse(self.flat["rump"], (0.84 * girth,) * 2),
-            ellipse(self.flat["root_of_tail"], (0.25 * girth,) * 2),
-            ellipse(self.flat["withers"], (0.45 * girth,) * 2),
-        ]
-        outline = hull(np.concatenate(discs))
-        part_id = self.begin("trunk", "rump", "chest")
-        middle = outline.mean(axis=0)
-        self.canvas.polygon(outline, tint(self.color, 0.68), part_id)
-        self.canvas.polygon(middle + (outline - middle) * 0.9, tint(self.color, 0.9))
-        self.canvas.polygon(
-            middle + (outline - middle) * (0.8, 0.62) - (0, 0.2 * girth), self.color
-        )
-        self._coat(girth)
-
-    def _coat(self, girth: float) -> None:
-        """Mark the trunk with the species' pattern."""
-        chest, rump = self.flat["chest"], self.flat["rump"]
-        along = chest - rump
-        if self.species.coat == "stripes":
-            for share in np.linspace(0.0, 1.0, 8):
-                foot = rump + share * along
-                ends = foot + girth * np.array([[0.08, -0.7], [0.0, 0.45]])
-                self.canvas.line(ends, self.mark, max(1, round(0.12 * girth)))
-        elif self.species.coat in ("spots", "patches"):
-            spots = self.species.coat == "spots"
-            for share, rise in self.rng.uniform(-0.05, 1.05, (14 if spots else 6, 2)):
-                spot = rump + share * along + (0, (rise - 0.62) * 1.05 * girth)
-                radius = (0.09 if spots else float(self.rng.uniform(0.2, 0.4))) * girth
-                self.canvas.polygon(ellipse(spot, (radius, 0.8 * radius)), self.mark)
+        radii = {"chest": 0.92, "rump": 0.84, "root_of_tail": 0.25, "withers": 0.45}
+        discs = [ellipse(self.flat[name], (r * girth,) * 2) for name, r in radii.items()]
+        outline = hull(*discs)
+        self.rimmed(outline, tint(self.color, 0.9), self.begin("trunk", "rump", "chest"), 0.9)
+        middle = outline.mean(axis=0) - (0, 0.2 * girth)
+        self.canvas.polygon(middle + (outline - outline.mean(axis=0)) * (0.8, 0.62), self.color)
+        rump, along = self.flat["rump"], self.flat["chest"] - self.flat["rump"]
+        size = girth * (0.09 if self.species.spots > 10 else 0.3)
+        for share, rise in self.rng.uniform(-0.05, 1.05, (self.species.spots, 2)):
+            spot = rump + share * along + (0, (rise - 0.62) * 1.05 * girth)
+            self.canvas.polygon(ellipse(spot, (size, 0.8 * size)), self.mark)
 
     def _tail(self) -> None:
-        radius = 0.14 * self.species.girth + (0.03 if self.species.name == "fox" else 0.0)
+        radius = 0.14 * self.species.girth
         self.limb("tail", "root_of_tail", "tail_middle", (radius, radius), tint(self.color, 0.85))
         self.limb("tail", "tail_middle", "tail_end", (radius, 0.6 * radius), self.mark)
 
     def _neck(self) -> None:
-        thick, thin = 0.62 * self.species.girth, 0.36 * self.species.girth
-        start, end = self.flat["withers"], self.flat["poll"]
-        start = 0.6 * start + 0.4 * self.flat["chest"]
+        radii = self.species.girth * self.scale * np.array([0.62, 0.36])
+        start, end = 0.6 * self.flat["withers"] + 0.4 * self.flat["chest"], self.flat["poll"]
         part_id = self.begin("neck", "withers", "poll")
-        r0, r1 = thick * self.scale, thin * self.scale
-        self.canvas.polygon(capsule(start, end, r0, r1), tint(self.color, 0.7), part_id)
-        self.canvas.polygon(capsule(start, end, 0.85 * r0, 0.82 * r1), tint(self.color, 0.97))
-        if self.species.mane:
-            along = self.flat["poll"] - self.flat["withers"]
-            across = np.array([-along[1], along[0]]) / max(float(np.hypot(*along)), 1e-6)
-            if across @ (self.flat["nose"] - self.flat["poll"]) > 0:
-                across = -across  # the crest lies on the side away from the face
-            crest = np.stack([self.flat["withers"], self.flat["poll"]]) + 0.8 * r1 * across
-            self.canvas.line(crest, tint(self.color, 0.35), max(1, round(0.5 * r1)))
+        self.rimmed(capsule(start, end, radii), tint(self.color, 0.97), part_id, 0.85)
 
-    def _head(self, head: np.ndarray) -> None:
+    def _head(self) -> None:
         size = self.species.head * self.scale
-        poll, muzzle, nose = self.flat["poll"], self.flat["muzzle"], self.flat["nose"]
-        near_left = head[2, 0] > 0
-        far, near = ("right", "left") if near_left else ("left", "right")
-        self._horns(head, size)
-        self._ear(far, size, 0.6)
+        far, near = ("right", "left") if self.head[2, 0] > 0 else ("left", "right")
+        self._ear(far, size, 0.45)
         part_id = self.begin("head", "poll", "nose")
-        skull = hull(
-            np.concatenate(
-                [
-                    ellipse(poll, (0.34 * size,) * 2),
-                    ellipse(muzzle, (0.22 * size,) * 2),
-                    ellipse(nose, (0.10 * size,) * 2),
-                ]
-            )
-        )
-        middle = skull.mean(axis=0)
-        self.canvas.polygon(skull, tint(self.color, 0.68), part_id)
-        self.canvas.polygon(middle + 0.86 * (skull - middle), tint(self.color, 1.04))
-        self.canvas.polygon(ellipse(muzzle, (0.17 * size,) * 2), tint(self.color, 0.8))
-        self.canvas.disc(nose, 0.11 * size, (35, 28, 30), part_id)
-        self._ear(near, size, 1.0)
-        for side in ("left", "right"):
-            if _sees(f"{side}_eye", head):
-                self.canvas.disc(self.flat[f"{side}_eye"], 0.10 * size, (245, 240, 225), part_id)
-                self.canvas.disc(self.flat[f"{side}_eye"], 0.07 * size, (15, 12, 12))
+        radii = {"poll": 0.34, "muzzle": 0.22, "nose": 0.10}
+        discs = [ellipse(self.flat[name], (r * size,) * 2) for name, r in radii.items()]
+        self.rimmed(hull(*discs), tint(self.color, 1.04), part_id, 0.86)
+        self.canvas.disc(self.flat["muzzle"], 0.17 * size, tint(self.color, 0.8))
+        self.canvas.disc(self.flat["nose"], 0.11 * size, (35, 28, 30), part_id)
+        self._ear(near, size, 0.75)
+        for eye in sorted({"left_eye", "right_eye"} - self.unseen):
+            self.canvas.disc(self.flat[eye], 0.10 * size, (245, 240, 225), part_id)
+            self.canvas.disc(self.flat[eye], 0.07 * size, (15, 12, 12))
 
     def _ear(self, side: str, size: float, light: float) -> None:
-        base = self.flat[f"{side}_ear"]
-        flop = self.species.ears == "floppy"
-        tip = self.flat[f"{side}_ear_{'flop' if flop else 'tip'}"]
-        part_id = self.begin("ear", f"{side}_ear", f"{side}_ear_tip")
-        if self.species.ears == "round":
-            self.canvas.disc(
-                0.5 * (base + tip), 0.15 * size, tint(self.color, 0.8 * light), part_id
-            )
-            return
-        radii = (0.11 * size, (0.12 if flop else 0.03) * size)
-        self.canvas.polygon(capsule(base, tip, *radii), tint(self.color, 0.75 * light), part_id)
-
-    def _horns(self, head: np.ndarray, size: float) -> None:
-        if not self.species.horns:
-            return
-        for sign in (1.0, -1.0):
-            part_id = self.begin("horn", "poll", "poll")
-            offsets = np.array(
-                [(0.12 * sign, 0.28, 0.08), (0.3 * sign, 0.3 + self.species.horns, -0.2)]
-            )
-            base, tip = self.flat["poll"] + size * (offsets @ head.T)[:, :2] * (1, -1)
-            self.canvas.polygon(
-                capsule(base, tip, 0.07 * size, 0.03 * size), (226, 208, 170), part_id
-            )
+        tip = f"{side}_ear_{'flop' if self.species.floppy else 'tip'}"
+        part_id = self.begin("ear", f"{side}_ear", tip)
+        radii = (0.11 * size, (0.12 if self.species.floppy else 0.03) * size)
+        outline = capsule(self.flat[f"{side}_ear"], self.flat[tip], radii)
+        self.canvas.polygon(outline, tint(self.color, light), part_id)

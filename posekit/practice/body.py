@@ -7,15 +7,15 @@ Lengths are metres.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
+from functools import partial
 
+import cv2
 import numpy as np
 
-from posekit.practice.rng import clipped_normal
-
-_SIDES = (("left", 1.0), ("right", -1.0))
-_HEAD = 1.2  # heads are drawn a little large, so that small crops still show the face
+SIDES = {"left": 1.0, "right": -1.0}
+"""Side -> its direction along x in a body's own frame."""
+HEAD_SIZE = 1.2  # heads are drawn a little large, so that small crops still show the face
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,16 @@ class BodyPose:
     turn: float = 0.0
     tilt: float = 0.0
     arms: dict[str, LimbPose] = field(
-        default_factory=lambda: {side: LimbPose(aside=8, hinge=10) for side, _ in _SIDES}
+        default_factory=lambda: {side: LimbPose(aside=8, hinge=10) for side in SIDES}
     )
     legs: dict[str, LimbPose] = field(
-        default_factory=lambda: {side: LimbPose(aside=4) for side, _ in _SIDES}
+        default_factory=lambda: {side: LimbPose(aside=4) for side in SIDES}
     )
 
 
 @dataclass(frozen=True)
 class BodyShape:
-    """Lengths in metres."""
+    """Lengths in metres, and the girth as a factor."""
 
     spine: float = 0.50
     neck: float = 0.08
@@ -71,37 +71,38 @@ class BodyShape:
     girth: float = 1.0
 
 
-def rotate_x(angle_deg: float) -> np.ndarray:
-    """Rotation about x: positive turns y towards z."""
-    c, s = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
-    return np.array([[1.0, 0, 0], [0, c, -s], [0, s, c]])
+def clipped_normal(
+    rng: np.random.Generator, mean: float, spread: float, low: float, high: float
+) -> float:
+    """Draw a normal number and hold it inside the limits, as a joint holds a limb."""
+    return float(min(max(rng.normal(mean, spread), low), high))
 
 
-def rotate_y(angle_deg: float) -> np.ndarray:
-    """Rotation about y: positive turns z towards x."""
-    c, s = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
-    return np.array([[c, 0, s], [0, 1.0, 0], [-s, 0, c]])
+def _rotation(axis: int, angle_deg: float) -> np.ndarray:
+    vector = np.zeros(3)
+    vector[axis] = np.radians(angle_deg)
+    return cv2.Rodrigues(vector)[0]
 
 
-def rotate_z(angle_deg: float) -> np.ndarray:
-    """Rotation about z: positive turns x towards y."""
-    c, s = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
-    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
+# Rotations by degrees: x turns y towards z, y turns z towards x, z turns x towards y.
+rotate_x, rotate_y, rotate_z = (partial(_rotation, axis) for axis in range(3))
 
 
 def sample_shape(rng: np.random.Generator) -> BodyShape:
     """Draw a person's proportions."""
-    size = {name: value * clipped_normal(rng, 1, 0.05, 0.88, 1.12) for name, value in _LENGTHS}
-    return BodyShape(**size, girth=float(rng.uniform(0.85, 1.25)))
+    sizes = {
+        name: value * clipped_normal(rng, 1, 0.05, 0.88, 1.12)
+        for name, value in BodyShape().__dict__.items()
+        if name != "girth"
+    }
+    return BodyShape(**sizes, girth=float(rng.uniform(0.85, 1.25)))
 
 
 def sample_pose(rng: np.random.Generator) -> BodyPose:
     """Draw a pose inside the joint limits: standing, walking, sitting, arms up, leaning."""
-    legs = _LEGS[int(rng.choice(len(_LEGS), p=_LEG_SHARES))](rng)
-    swing = rng.uniform(-1, 1)
-    arms = {}
-    for side, sign in _SIDES:
-        arms[side] = _ARMS[int(rng.choice(len(_ARMS), p=_ARM_SHARES))](rng, sign * swing)
+    legs = _sample_legs(rng)
+    stride = 35 * rng.uniform(-1, 1)
+    arms = {side: _sample_arm(rng, sign * stride) for side, sign in SIDES.items()}
     if rng.random() < 0.3:  # both arms alike
         arms["right"] = arms["left"]
     view = rng.random()
@@ -111,20 +112,11 @@ def sample_pose(rng: np.random.Generator) -> BodyPose:
         yaw = float(rng.choice([-1, 1])) * clipped_normal(rng, 75, 15, 50, 110)
     else:
         yaw = 180 + clipped_normal(rng, 0, 22, -45, 45)
-    leaning = rng.random() < 0.4
-    return BodyPose(
-        yaw=yaw,
-        lean=clipped_normal(rng, 2, 6, -12, 20),
-        roll=clipped_normal(rng, 0, 32 if leaning else 8, -70, 70),
-        bend=clipped_normal(rng, 6, 14, -12, 60),
-        side_bend=clipped_normal(rng, 0, 8, -25, 25),
-        spine_twist=clipped_normal(rng, 0, 10, -30, 30),
-        nod=clipped_normal(rng, 0, 10, -25, 30),
-        turn=clipped_normal(rng, 0, 18, -45, 45),
-        tilt=clipped_normal(rng, 0, 7, -20, 20),
-        arms=arms,
-        legs=legs,
-    )
+    limits = dict(_TRUNK_ANGLES)
+    if rng.random() < 0.4:
+        limits["roll"] = (0, 32, -70, 70)
+    angles = {name: clipped_normal(rng, *limit) for name, limit in limits.items()}
+    return BodyPose(yaw=yaw, arms=arms, legs=legs, **angles)
 
 
 def solve_body(pose: BodyPose, shape: BodyShape) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -142,53 +134,45 @@ def solve_body(pose: BodyPose, shape: BodyShape) -> tuple[dict[str, np.ndarray],
     points["upper_neck"] = points["thorax"] + chest @ (0.0, shape.neck, 0.015)
     points["neck"] = 0.5 * (points["thorax"] + points["upper_neck"])
     for name, offset in _HEAD_POINTS.items():
-        points[name] = points["upper_neck"] + head @ (np.array(offset) * _HEAD)
-    for side, sign in _SIDES:
-        _solve_arm(points, chest, side, sign, pose.arms[side], shape)
-        _solve_leg(points, root, side, sign, pose.legs[side], shape)
+        points[name] = points["upper_neck"] + head @ (np.array(offset) * HEAD_SIZE)
+    for side, sign in SIDES.items():
+        shoulder = points["thorax"] + chest @ (sign * shape.shoulder, -0.03, 0.0)
+        hip = root @ (sign * shape.hip, 0.0, 0.0)
+        arm, leg = pose.arms[side], pose.legs[side]
+        lengths = (shape.upper_arm, shape.forearm), (shape.thigh, shape.shin)
+        # Elbows bend forwards and knees backwards; arms twist inwards and legs outwards.
+        elbow, wrist, lower = _solve_limb(chest, shoulder, arm, sign, -1.0, lengths[0])
+        knee, ankle, shin = _solve_limb(root, hip, leg, sign, 1.0, lengths[1])
+        ends = {
+            "shoulder": shoulder,
+            "elbow": elbow,
+            "wrist": wrist,
+            "hand": wrist + lower @ (0.0, -0.10, 0.0),
+            "hip": hip,
+            "knee": knee,
+            "ankle": ankle,
+            "heel": ankle + shin @ (0.0, -0.06, -0.04),
+            "toe": ankle + shin @ (0.0, -0.07, 0.17),
+        }
+        points |= {f"{side}_{name}": point for name, point in ends.items()}
     return points, head
 
 
-def _solve_arm(
-    points: dict[str, np.ndarray],
-    chest: np.ndarray,
-    side: str,
+def _solve_limb(
+    frame: np.ndarray,
+    origin: np.ndarray,
+    limb: LimbPose,
     sign: float,
-    arm: LimbPose,
-    shape: BodyShape,
-) -> None:
-    turn = chest @ rotate_x(-arm.swing) @ rotate_z(sign * arm.aside) @ rotate_y(-sign * arm.twist)
-    lower = turn @ rotate_x(-arm.hinge)
-    shoulder = points["thorax"] + chest @ (sign * shape.shoulder, -0.03, 0.0)
-    elbow = shoulder + turn @ (0.0, -shape.upper_arm, 0.0)
-    wrist = elbow + lower @ (0.0, -shape.forearm, 0.0)
-    points[f"{side}_shoulder"], points[f"{side}_elbow"], points[f"{side}_wrist"] = (
-        shoulder,
-        elbow,
-        wrist,
-    )
-    points[f"{side}_hand"] = wrist + lower @ (0.0, -0.10, 0.0)
+    bends: float,
+    lengths: tuple[float, float],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the middle joint, the end and the rotation of the lower half of an arm or leg."""
+    upper = frame @ rotate_x(-limb.swing) @ rotate_z(sign * limb.aside)
+    upper = upper @ rotate_y(bends * sign * limb.twist)
+    lower = upper @ rotate_x(bends * limb.hinge)
+    middle = origin + upper @ (0.0, -lengths[0], 0.0)
+    return middle, middle + lower @ (0.0, -lengths[1], 0.0), lower
 
-
-def _solve_leg(
-    points: dict[str, np.ndarray],
-    root: np.ndarray,
-    side: str,
-    sign: float,
-    leg: LimbPose,
-    shape: BodyShape,
-) -> None:
-    turn = root @ rotate_x(-leg.swing) @ rotate_z(sign * leg.aside) @ rotate_y(sign * leg.twist)
-    lower = turn @ rotate_x(leg.hinge)
-    hip = root @ (sign * shape.hip, 0.0, 0.0)
-    knee = hip + turn @ (0.0, -shape.thigh, 0.0)
-    ankle = knee + lower @ (0.0, -shape.shin, 0.0)
-    points[f"{side}_hip"], points[f"{side}_knee"], points[f"{side}_ankle"] = hip, knee, ankle
-    points[f"{side}_heel"] = ankle + lower @ (0.0, -0.06, -0.04)
-    points[f"{side}_toe"] = ankle + lower @ (0.0, -0.07, 0.17)
-
-
-_LENGTHS = tuple((name, value) for name, value in BodyShape().__dict__.items() if name != "girth")
 
 # From the upper neck, in the head's frame, metres.
 _HEAD_POINTS = {
@@ -201,104 +185,57 @@ _HEAD_POINTS = {
     "right_ear": (-0.080, 0.090, 0.005),
 }
 
-
-def _hang(rng: np.random.Generator, swing: float) -> LimbPose:
-    return LimbPose(
-        swing=35 * swing + rng.normal(0, 6),
-        aside=clipped_normal(rng, 12, 6, 2, 30),
-        twist=clipped_normal(rng, 10, 15, -30, 60),
-        hinge=clipped_normal(rng, 25, 18, 3, 80),
-    )
-
-
-def _raised(rng: np.random.Generator, swing: float) -> LimbPose:
-    return LimbPose(
-        swing=0.0,
-        aside=clipped_normal(rng, 145, 18, 105, 175),
-        twist=clipped_normal(rng, 0, 25, -60, 60),
-        hinge=clipped_normal(rng, 25, 22, 0, 90),
-    )
-
-
-def _aside(rng: np.random.Generator, swing: float) -> LimbPose:
-    return LimbPose(
-        swing=clipped_normal(rng, 0, 12, -20, 40),
-        aside=clipped_normal(rng, 80, 16, 45, 105),
-        twist=clipped_normal(rng, 0, 60, -90, 90),
-        hinge=clipped_normal(rng, 40, 35, 0, 120),
-    )
-
-
-def _forward(rng: np.random.Generator, swing: float) -> LimbPose:
-    return LimbPose(
-        swing=clipped_normal(rng, 70, 20, 30, 120),
-        aside=clipped_normal(rng, 12, 10, -10, 40),
-        twist=clipped_normal(rng, 15, 20, -20, 60),
-        hinge=clipped_normal(rng, 35, 30, 0, 120),
-    )
-
-
-def _on_hip(rng: np.random.Generator, swing: float) -> LimbPose:
-    return LimbPose(
-        swing=clipped_normal(rng, -15, 6, -30, 5),
-        aside=clipped_normal(rng, 48, 6, 35, 60),
-        twist=clipped_normal(rng, 75, 8, 60, 95),
-        hinge=clipped_normal(rng, 95, 8, 75, 115),
-    )
-
-
-_ARMS = (_hang, _raised, _aside, _forward, _on_hip)
+# The four numbers of every angle below are mean, spread, least and greatest, degrees.
+_Limit = tuple[float, float, float, float]
+_TRUNK_ANGLES: dict[str, _Limit] = {
+    "lean": (2, 6, -12, 20),
+    "roll": (0, 8, -70, 70),
+    "bend": (6, 14, -12, 60),
+    "side_bend": (0, 8, -25, 25),
+    "spine_twist": (0, 10, -30, 30),
+    "nod": (0, 10, -25, 30),
+    "turn": (0, 18, -45, 45),
+    "tilt": (0, 7, -20, 20),
+}
+_HANGING = ((0, 6, -20, 20), (12, 6, 2, 30), (10, 15, -30, 60), (25, 18, 3, 80))
+_ARMS: tuple[tuple[_Limit, ...], ...] = (
+    _HANGING,
+    ((0, 0, 0, 0), (145, 18, 105, 175), (0, 25, -60, 60), (25, 22, 0, 90)),  # raised
+    ((0, 12, -20, 40), (80, 16, 45, 105), (0, 60, -90, 90), (40, 35, 0, 120)),  # to the side
+    ((70, 20, 30, 120), (12, 10, -10, 40), (15, 20, -20, 60), (35, 30, 0, 120)),  # forwards
+    ((-15, 6, -30, 5), (48, 6, 35, 60), (75, 8, 60, 95), (95, 8, 75, 115)),  # hand on the hip
+)
 _ARM_SHARES = (0.3, 0.26, 0.19, 0.16, 0.09)
+_STANDING: tuple[_Limit, ...] = ((2, 5, -13, 17), (8, 7, -3, 32), (8, 10, -15, 35), (5, 6, 0, 25))
+_LIFTED: tuple[_Limit, ...] = ((55, 25, 10, 105), (25, 18, 0, 70), (0, 0, 0, 0), (60, 35, 0, 120))
 
 
-def _standing(rng: np.random.Generator) -> dict[str, LimbPose]:
-    return {
-        side: LimbPose(
-            swing=rng.normal(2, 5),
-            aside=clipped_normal(rng, 8, 7, -3, 32),
-            twist=clipped_normal(rng, 8, 10, -15, 35),
-            hinge=clipped_normal(rng, 5, 6, 0, 25),
-        )
-        for side, _ in _SIDES
-    }
+def _sample_limb(rng: np.random.Generator, limits: tuple[_Limit, ...]) -> LimbPose:
+    return LimbPose(*(clipped_normal(rng, *limit) for limit in limits))
 
 
-def _walking(rng: np.random.Generator) -> dict[str, LimbPose]:
-    stride = rng.uniform(14, 48) * float(rng.choice([-1, 1]))
-    legs = {}
-    for side, sign in _SIDES:
-        swing = sign * stride
-        legs[side] = LimbPose(
-            swing=swing,
-            aside=clipped_normal(rng, 3, 3, -3, 12),
-            hinge=clipped_normal(rng, 12 if swing > 0 else 32, 14, 0, 85),
-        )
+def _sample_arm(rng: np.random.Generator, swing: float) -> LimbPose:
+    (_, spread, least, greatest), *others = limits = _ARMS[rng.choice(len(_ARMS), p=_ARM_SHARES)]
+    if limits is _HANGING:  # swings against the leg of its side
+        return _sample_limb(rng, ((swing, spread, least + swing, greatest + swing), *others))
+    return _sample_limb(rng, limits)
+
+
+def _sample_legs(rng: np.random.Generator) -> dict[str, LimbPose]:
+    kind = rng.choice(["standing", "walking", "sitting", "one leg up"], p=[0.26, 0.28, 0.22, 0.24])
+    legs = {side: _sample_limb(rng, _STANDING) for side in SIDES}
+    if kind == "one leg up":
+        legs[rng.choice(list(SIDES))] = _sample_limb(rng, _LIFTED)
+    elif kind == "walking":
+        stride = rng.uniform(14, 48) * float(rng.choice([-1, 1]))
+        for side, sign in SIDES.items():
+            swing = sign * stride
+            aside = clipped_normal(rng, 3, 3, -3, 12)
+            hinge = clipped_normal(rng, 12 if swing > 0 else 32, 14, 0, 85)
+            legs[side] = LimbPose(swing, aside, 0.0, hinge)
+    elif kind == "sitting":
+        thighs, knees = clipped_normal(rng, 82, 10, 60, 105), clipped_normal(rng, 80, 15, 40, 115)
+        for side in SIDES:
+            aside = clipped_normal(rng, 14, 9, 0, 35)
+            legs[side] = LimbPose(thighs + rng.normal(0, 4), aside, 0.0, knees + rng.normal(0, 6))
     return legs
-
-
-def _sitting(rng: np.random.Generator) -> dict[str, LimbPose]:
-    together = clipped_normal(rng, 82, 10, 60, 105)
-    knee = clipped_normal(rng, 80, 15, 40, 115)
-    return {
-        side: LimbPose(
-            swing=together + rng.normal(0, 4),
-            aside=clipped_normal(rng, 14, 9, 0, 35),
-            hinge=knee + rng.normal(0, 6),
-        )
-        for side, _ in _SIDES
-    }
-
-
-def _one_leg_up(rng: np.random.Generator) -> dict[str, LimbPose]:
-    legs = _standing(rng)
-    side = "left" if rng.random() < 0.5 else "right"
-    legs[side] = LimbPose(
-        swing=clipped_normal(rng, 55, 25, 10, 105),
-        aside=clipped_normal(rng, 25, 18, 0, 70),
-        hinge=clipped_normal(rng, 60, 35, 0, 120),
-    )
-    return legs
-
-
-_LEGS = (_standing, _walking, _sitting, _one_leg_up)
-_LEG_SHARES = (0.26, 0.28, 0.22, 0.24)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import colorsys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -10,9 +11,7 @@ import numpy as np
 
 _SHIFT = 4
 _FIXED = float(1 << _SHIFT)
-_HALF_TURN = np.linspace(-0.5 * math.pi, 0.5 * math.pi, 7)
-_HALF_TURN_XY = np.stack([np.cos(_HALF_TURN), np.sin(_HALF_TURN)], axis=1)
-_TURN = np.linspace(0.0, 2.0 * math.pi, 20, endpoint=False)
+_TURN = np.linspace(0.0, 2.0 * np.pi, 20, endpoint=False)
 _TURN_XY = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
 
 Color = tuple[float, float, float]
@@ -71,18 +70,11 @@ class Canvas:
         return len(self.parts)
 
     def polygon(self, points: np.ndarray, color: Color, part_id: int = 0) -> None:
-        """Fill a convex polygon, float (n, 2) pixels; with an id it also covers what is behind."""
-        fixed = np.rint(points * _FIXED).astype(np.int32)
-        cv2.fillConvexPoly(self.image, fixed, color, cv2.LINE_AA, _SHIFT)
+        """Fill a polygon, float (n, 2) pixels; with an id it also covers what is behind."""
+        fixed = [np.rint(points * _FIXED).astype(np.int32)]
+        cv2.fillPoly(self.image, fixed, color, cv2.LINE_AA, _SHIFT)
         if part_id:
-            cv2.fillConvexPoly(self.part_ids, fixed, part_id, cv2.LINE_8, _SHIFT)
-
-    def shape(self, points: np.ndarray, color: Color, part_id: int = 0) -> None:
-        """Fill a polygon of any form, float (n, 2) pixels."""
-        fixed = np.rint(points * _FIXED).astype(np.int32)
-        cv2.fillPoly(self.image, [fixed], color, cv2.LINE_AA, _SHIFT)
-        if part_id:
-            cv2.fillPoly(self.part_ids, [fixed], part_id, cv2.LINE_8, _SHIFT)
+            cv2.fillPoly(self.part_ids, fixed, part_id, cv2.LINE_8, _SHIFT)
 
     def line(self, points: np.ndarray, color: Color, thickness: int = 1) -> None:
         """Draw an open polyline, float (n, 2) pixels, as a mark on whatever is there."""
@@ -91,20 +83,12 @@ class Canvas:
 
     def disc(self, center: np.ndarray, radius: float, color: Color, part_id: int = 0) -> None:
         """Fill a circle."""
-        self.polygon(center + max(radius, 0.3) * _TURN_XY, color, part_id)
+        self.polygon(ellipse(center, (max(radius, 0.3),) * 2), color, part_id)
 
-    def top_part(self, point: np.ndarray) -> Part | None:
-        """Return the part on top at a point inside the picture, or None for the background."""
-        height, width = self.size
-        column = min(max(round(float(point[0])), 0), width - 1)
-        row = min(max(round(float(point[1])), 0), height - 1)
+    def top_part(self, column: int, row: int) -> Part | None:
+        """Return the part on top at a pixel, or None for the background."""
         part_id = int(self.part_ids[row, column])
         return self.parts[part_id - 1] if part_id else None
-
-    def contains(self, point: np.ndarray) -> bool:
-        """Return whether a point rounds to a pixel of the picture."""
-        height, width = self.size
-        return -0.5 <= point[0] < width - 0.5 and -0.5 <= point[1] < height - 0.5
 
     def mask_of(self, figure: int) -> np.ndarray:
         """Return bool (H, W): the pixels where the figure is on top."""
@@ -112,50 +96,37 @@ class Canvas:
         return mine[self.part_ids]
 
 
-def capsule(
-    start: np.ndarray, end: np.ndarray, start_radius: float, end_radius: float
-) -> np.ndarray:
-    """Return the outline, float (14, 2), of a limb with round ends of two radii."""
-    along_x, along_y = float(end[0] - start[0]), float(end[1] - start[1])
-    length = math.hypot(along_x, along_y)
-    c, s = (along_x / length, along_y / length) if length > 0 else (1.0, 0.0)
-    front = _HALF_TURN_XY @ np.array([[c, s], [-s, c]])
-    outline = np.empty((2 * len(front), 2))
-    outline[: len(front)] = front * end_radius + end
-    outline[len(front) :] = front * -start_radius + start
-    return outline
-
-
 def ellipse(center: np.ndarray, radii: tuple[float, float], angle_deg: float = 0.0) -> np.ndarray:
     """Return the outline, float (20, 2), of a turned ellipse."""
-    turn = math.radians(angle_deg)
-    c, s = math.cos(turn), math.sin(turn)
+    turn = np.radians(angle_deg)
+    c, s = np.cos(turn), np.sin(turn)
     return (_TURN_XY * radii) @ np.array([[c, s], [-s, c]]) + center
 
 
-def hull(points: np.ndarray) -> np.ndarray:
-    """Return the convex hull, float (n, 2), of points."""
-    return cv2.convexHull(points.astype(np.float32))[:, 0].astype(np.float64)
+def hull(*outlines: np.ndarray) -> np.ndarray:
+    """Return the convex hull, float (n, 2), of the points of some outlines."""
+    points = np.concatenate(outlines).astype(np.float32)
+    return cv2.convexHull(points)[:, 0].astype(np.float64)
+
+
+def capsule(start: np.ndarray, end: np.ndarray, radii: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return the outline of a limb with round ends of two radii."""
+    return hull(ellipse(start, (radii[0],) * 2), ellipse(end, (radii[1],) * 2))
 
 
 def tint(color: Color, factor: float) -> Color:
     """Lighten (factor above 1) or darken a colour."""
-    return (
-        min(color[0] * factor, 255.0),
-        min(color[1] * factor, 255.0),
-        min(color[2] * factor, 255.0),
-    )
+    red, green, blue = (min(channel * factor, 255.0) for channel in color)
+    return red, green, blue
 
 
 def random_color(
     rng: np.random.Generator,
     saturation: tuple[float, float] = (0.3, 0.9),
     value: tuple[float, float] = (0.3, 0.95),
-    hue: tuple[float, float] = (0.0, 6.0),
+    hue: tuple[float, float] = (0.0, 1.0),
 ) -> Color:
-    """Draw a colour with saturation, value and hue (red 0, green 2, blue 4) inside the ranges."""
+    """Draw a colour with saturation, value and hue (red 0, green 1/3, blue 2/3) in the ranges."""
     turn, s, v = rng.uniform(*hue), rng.uniform(*saturation), rng.uniform(*value)
-    channels = [
-        v - v * s * max(min(k, 4 - k, 1.0), 0.0) for k in ((n + turn) % 6 for n in (5, 3, 1))
-    ]
-    return (channels[0] * 255, channels[1] * 255, channels[2] * 255)
+    red, green, blue = colorsys.hsv_to_rgb(turn % 1.0, s, v)
+    return red * 255, green * 255, blue * 255

@@ -1,13 +1,16 @@
-"""What was drawn and where its keypoints ended up: points, visibility, mask, box."""
+"""A figure: how its parts are drawn, and where its keypoints ended up (visibility, mask, box)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from posekit.practice.canvas import Canvas
+from posekit.practice.canvas import Canvas, Color, Part, capsule, tint
+
+Task = tuple[float, Callable[[], None]]
+"""How near to the camera a part lies, and what draws it."""
 
 
 @dataclass
@@ -21,11 +24,11 @@ class Figure:
         depths: float64 (K,), larger is nearer to the camera, in pixels.
         labelled: bool (K,): False where an annotator would not label the point (hidden behind
             the figure's own head).
-        owners: keypoint -> parts on which it lies, each with a margin in pixels: the keypoint is
-            hidden behind such a part only if it lies deeper than the part's axis by more.
-        category: species or the like; empty if there is only one.
+        owners: keypoint -> parts on which it lies, each with a margin in the figure's unit: the
+            keypoint is hidden behind such a part only if it lies deeper than its axis by more.
+        scale: pixels for one such unit.
+        category: the official name of its category: "person" or a species.
         extras: further facts (a head's box, attributes of a face).
-        points_3d: float64 (K, 3), camera frame before scaling (x right, y up, z to the camera).
     """
 
     number: int
@@ -34,13 +37,9 @@ class Figure:
     depths: np.ndarray
     labelled: np.ndarray
     owners: Mapping[str, Mapping[str, float]]
-    category: str = ""
-    extras: dict[str, list[float]] = field(default_factory=dict)
-    points_3d: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
-
-    def point(self, name: str) -> np.ndarray:
-        """Return the (x, y) of a keypoint."""
-        return self.points[self.names.index(name)]
+    scale: float
+    category: str = "person"
+    extras: dict[str, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,28 +85,120 @@ class Scene:
     crowd_mask: np.ndarray | None = None
 
 
+def tight_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """Return the first and last column and row of a mask that is not empty: x0, y0, x1, y1."""
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
+
+
 def label_figure(canvas: Canvas, figure: Figure) -> Label | None:
     """Read a figure's truth off the finished canvas; None if nothing of it can be seen."""
     mask = canvas.mask_of(figure.number)
-    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-    if not len(columns):
+    if not mask.any():
         return None
-    box = (int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1]))
-    visibility = np.array(
-        [_visibility(canvas, figure, row) for row in range(len(figure.names))], dtype=np.uint8
-    )
-    return Label(figure, visibility, mask, box)
+    visibility = [_visibility(canvas, figure, row) for row in range(len(figure.names))]
+    return Label(figure, np.array(visibility, dtype=np.uint8), mask, tight_box(mask))
 
 
 def _visibility(canvas: Canvas, figure: Figure, row: int) -> int:
     point = figure.points[row]
-    if not figure.labelled[row] or not canvas.contains(point):
+    column, line = (int(value) for value in np.rint(point))
+    height, width = canvas.size
+    inside = 0 <= column < width and 0 <= line < height
+    if not inside or not figure.labelled[row]:
         return 0
-    part = canvas.top_part(point)
+    part = canvas.top_part(column, line)
     if part is None:
         return 2
-    margins = figure.owners.get(figure.names[row], {})
+    margins = figure.owners[figure.names[row]]
     if part.figure != figure.number or part.name not in margins:
         return 1
     behind = part.depth_at(point) - figure.depths[row]
-    return 1 if behind > margins[part.name] else 2
+    return 1 if behind > margins[part.name] * figure.scale else 2
+
+
+class Painter:
+    """Draws the parts of one articulated figure on a canvas.
+
+    Attributes:
+        canvas: drawn upon; number: the figure's number on it.
+        points_3d: name -> float64 (3,), camera frame (x right, y up, z towards the camera).
+        head: rotation of the head; its columns are the head's left, up and front.
+        scale: pixels for one unit of points_3d.
+        flat: name -> float64 (2,), (x, y) pixels; the figure's extent is centred on `center`.
+    """
+
+    def __init__(
+        self,
+        canvas: Canvas,
+        number: int,
+        skeleton: tuple[dict[str, np.ndarray], np.ndarray],
+        scale: float,
+        center: np.ndarray,
+    ):
+        self.canvas, self.number, self.scale = canvas, number, scale
+        self.points_3d, self.head = skeleton
+        everything = np.array(list(self.points_3d.values()))
+        middle = 0.5 * (everything.min(axis=0) + everything.max(axis=0))[:2]
+        self.flat: dict[str, np.ndarray] = {
+            name: np.asarray(center) + scale * (point[:2] - middle) * (1, -1)
+            for name, point in self.points_3d.items()
+        }
+
+    def depth(self, *names: str) -> float:
+        """Return the mean depth of points, in units of points_3d."""
+        return float(np.mean([self.points_3d[name][2] for name in names]))
+
+    def place(self, origin: str, frame: np.ndarray, offset: tuple[float, ...]) -> np.ndarray:
+        """Return where a point at `offset` from `origin` in a part's frame falls in the picture."""
+        return self.flat[origin] + self.scale * (frame @ np.array(offset))[:2] * (1, -1)
+
+    def begin(self, name: str, start: str, end: str) -> int:
+        """Register a part whose axis runs between two points and return its id."""
+        a, b = self.flat[start], self.flat[end]
+        depths = (self.scale * float(self.points_3d[point][2]) for point in (start, end))
+        return self.canvas.begin(Part(self.number, name, (a[0], a[1]), (b[0], b[1]), *depths))
+
+    def limb(
+        self, name: str, start: str, end: str, radii: tuple[float, float], color: Color
+    ) -> None:
+        """Draw a tapered limb with a dark rim and a lit side; radii in units of points_3d."""
+        part_id = self.begin(name, start, end)
+        a, b = self.flat[start], self.flat[end]
+        r = np.maximum(np.multiply(radii, self.scale), 1.0)
+        lit = np.array([-0.3, -0.32]) * r[1]
+        self.canvas.polygon(capsule(a, b, r), tint(color, 0.67), part_id)
+        self.canvas.polygon(capsule(a, b, 0.81 * r), color)
+        self.canvas.polygon(capsule(a + lit, b + lit, 0.3 * r), tint(color, 1.15))
+
+    def paint(self, tasks: list[Task]) -> None:
+        """Draw parts, the far ones first."""
+        for _, task in sorted(tasks, key=lambda entry: entry[0]):
+            task()
+
+    def rimmed(self, outline: np.ndarray, color: Color, part_id: int, inner: float) -> None:
+        """Fill a convex outline with a dark rim; `inner` is the share that is not rim."""
+        middle = outline.mean(axis=0)
+        self.canvas.polygon(outline, tint(color, 0.68), part_id)
+        self.canvas.polygon(middle + inner * (outline - middle), color)
+
+    def figure(
+        self,
+        owners: Mapping[str, Mapping[str, float]],
+        unseen: set[str],
+        category: str = "person",
+        extras: Mapping[str, Sequence[float]] | None = None,
+    ) -> Figure:
+        """Return what was drawn, with the keypoints of `owners`."""
+        names = tuple(owners)
+        return Figure(
+            number=self.number,
+            names=names,
+            points=np.array([self.flat[name] for name in names]),
+            depths=self.scale * np.array([self.points_3d[name][2] for name in names]),
+            labelled=np.array([name not in unseen for name in names]),
+            owners=owners,
+            scale=self.scale,
+            category=category,
+            extras=dict(extras or {}),
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
@@ -13,24 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from posekit.errors import ConfigError, DatasetError, nearest
 from posekit.output import atomic_folder
-from posekit.practice.aic import AicLayout
-from posekit.practice.ap10k import Ap10kLayout
-from posekit.practice.background import encode_jpeg
-from posekit.practice.coco import CocoLayout
-from posekit.practice.figures import Scene
-from posekit.practice.layout import Layout, Shot
-from posekit.practice.mpii import MpiiLayout
-from posekit.practice.wflw import WflwLayout
+from posekit.practice.formats import LAYOUTS, Shot
 
-LAYOUTS: dict[str, Layout] = {
-    layout.name: layout
-    for layout in (CocoLayout(), AicLayout(), MpiiLayout(), Ap10kLayout(), WflwLayout())
-}
 PRACTICE_DATASETS = tuple(LAYOUTS)
-PRACTICE_VERSION = 1
+PRACTICE_VERSION = 2
 """Raised whenever the same seed gives other pictures or labels."""
 
 STAMP = "practice.json"
@@ -92,34 +83,28 @@ def write_practice_data(
                 f"(there are: {', '.join(LAYOUTS)})"
             )
     folders = {name: out / name for name in datasets}
-    missing = [name for name in folders if not _is_ready(folders[name], _stamp(name, seed, sizes))]
-    shots = {name: _all_shots(LAYOUTS[name], seed, sizes) for name in missing}
-    total, done = sum(map(len, shots.values())), 0
+    same = {"version": PRACTICE_VERSION, "seed": seed, "sizes": asdict(sizes)}
+    stamps = {name: {"made_by": "posekit.practice", "dataset": name, **same} for name in datasets}
+    missing = [name for name in datasets if not _is_ready(folders[name], stamps[name])]
+    wanted = {"train": sizes.train, "eval": sizes.evaluation}
+    shots = {
+        name: [
+            shot
+            for split, kind in LAYOUTS[name].splits.items()
+            for shot in LAYOUTS[name].shots(seed, split, wanted[kind])
+        ]
+        for name in missing
+    }
+    total, done = sum(map(len, shots.values())), itertools.count(1)
+
+    def advance(name: str) -> None:
+        if progress:
+            progress(name, next(done), total)
+
     with _drawing(workers if total else 1) as draw:
         for name in missing:
-
-            def advance(pictures: int, name: str = name, before: int = done) -> None:
-                if progress:
-                    progress(name, before + pictures, total)
-
-            _write_dataset(folders[name], shots[name], _stamp(name, seed, sizes), draw, advance)
-            done += len(shots[name])
+            _write_dataset(folders[name], shots[name], stamps[name], draw, advance)
     return folders
-
-
-def render_practice_image(name: str, seed: int, split: str, number: int) -> Scene:
-    """Draw one picture of a practice dataset again, alone, with the truth of its figures."""
-    return LAYOUTS[name].render(Shot(seed, split, number))
-
-
-def _stamp(name: str, seed: int, sizes: PracticeSizes) -> dict[str, Any]:
-    return {
-        "made_by": "posekit.practice",
-        "version": PRACTICE_VERSION,
-        "dataset": name,
-        "seed": seed,
-        "sizes": asdict(sizes),
-    }
 
 
 def _is_ready(folder: Path, stamp: dict[str, Any]) -> bool:
@@ -136,10 +121,11 @@ def _is_ready(folder: Path, stamp: dict[str, Any]) -> bool:
             fix="choose another folder for the practice data",
         ) from None
     if found != stamp:
+        found = found if isinstance(found, dict) else {}
         differences = [
-            f"{key} {found.get(key) if isinstance(found, dict) else None!r}, wanted {value!r}"
+            f"{key} {found.get(key)!r}, wanted {value!r}"
             for key, value in stamp.items()
-            if not isinstance(found, dict) or found.get(key) != value
+            if found.get(key) != value
         ]
         raise DatasetError(
             folder,
@@ -147,15 +133,6 @@ def _is_ready(folder: Path, stamp: dict[str, Any]) -> bool:
             fix="delete that folder or choose another one",
         )
     return True
-
-
-def _all_shots(layout: Layout, seed: int, sizes: PracticeSizes) -> list[Shot]:
-    wanted = {"train": sizes.train, "eval": sizes.evaluation}
-    return [
-        shot
-        for split, kind in layout.splits.items()
-        for shot in layout.shots(seed, split, wanted[kind])
-    ]
 
 
 _Draw = Callable[[list[tuple[str, Shot, Path]]], Iterator[Any]]
@@ -180,12 +157,18 @@ def _draw_and_save(job: tuple[str, Shot, Path]) -> Any:
     return layout.record(shot, scene)
 
 
+def encode_jpeg(image: np.ndarray) -> bytes:
+    """Return the JPEG bytes of an RGB image, uint8 (H, W, 3)."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+
+
 def _write_dataset(
     folder: Path,
     shots: list[Shot],
     stamp: dict[str, Any],
     draw: _Draw,
-    advance: Callable[[int], None],
+    advance: Callable[[str], None],
 ) -> None:
     layout = LAYOUTS[stamp["dataset"]]
     fix = "free some space (about 40 MB) or choose another folder"
@@ -195,9 +178,9 @@ def _write_dataset(
                 place.mkdir(parents=True, exist_ok=True)
             records: dict[str, list[Any]] = {split: [] for split in layout.splits}
             jobs = [(layout.name, shot, partial) for shot in shots]
-            for number, (shot, record) in enumerate(zip(shots, draw(jobs), strict=True), 1):
+            for shot, record in zip(shots, draw(jobs), strict=True):
                 records[shot.split].append(record)
-                advance(number)
+                advance(layout.name)
             for split in layout.splits:
                 layout.write_annotations(partial, split, records[split])
             (partial / STAMP).write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")

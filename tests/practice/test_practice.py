@@ -17,11 +17,10 @@ from posekit.errors import ConfigError, DatasetError, OutputError
 from posekit.practice import (
     PRACTICE_DATASETS,
     PracticeSizes,
-    encode_jpeg,
-    render_practice_image,
     write_practice_data,
 )
-from posekit.practice.practice import LAYOUTS
+from posekit.practice.formats import LAYOUTS, Shot
+from posekit.practice.practice import encode_jpeg
 
 SIZES = PracticeSizes(train=5, evaluation=3)
 SPLITS = [(name, split) for name in PRACTICE_DATASETS for split in LAYOUTS[name].splits]
@@ -45,7 +44,7 @@ def truths(name, split):
     layout = LAYOUTS[name]
     wanted = SIZES.train if layout.splits[split] == "train" else SIZES.evaluation
     for shot in layout.shots(3, split, wanted):
-        scene = render_practice_image(name, 3, split, shot.number)
+        scene = layout.render(shot)
         for label in scene.labels:
             yield scene, label, layout.image_file(shot)
 
@@ -99,7 +98,7 @@ def test_coco_area_and_polygons_are_the_rendered_mask(practice):
 
 
 def test_coco_marks_a_crowd_as_a_region_without_keypoints():
-    scene = render_practice_image("coco", 3, "train", 4)
+    scene = LAYOUTS["coco"].render(Shot(3, "train", 4))
     shot = LAYOUTS["coco"].shots(3, "train", 12)[4]
     crowd = LAYOUTS["coco"].record(shot, scene)["annotations"][-1]
     assert crowd["iscrowd"] == 1
@@ -179,7 +178,7 @@ def test_another_seed_gives_other_people(practice, tmp_path):
     other = write_practice_data(tmp_path, seed=4, sizes=SIZES, datasets=["aic"])
     ours, theirs = contents(practice["aic"]), contents(other["aic"])
     assert not {n for n in ours if n.endswith(".jpg")} & set(theirs)
-    images = [render_practice_image("aic", seed, "train", 0).image for seed in (3, 4)]
+    images = [LAYOUTS["aic"].render(Shot(seed, "train", 0)).image for seed in (3, 4)]
     assert (images[0] != images[1]).mean() > 0.5
 
 
@@ -195,7 +194,7 @@ def test_larger_sizes_keep_the_first_pictures(practice, tmp_path):
 def test_any_picture_can_be_drawn_again_alone(practice):
     shot = LAYOUTS["ap10k"].shots(3, "test", 3)[2]
     file = practice["ap10k"] / LAYOUTS["ap10k"].image_file(shot)
-    scene = render_practice_image("ap10k", 3, "test", 2)
+    scene = LAYOUTS["ap10k"].render(Shot(3, "test", 2))
     assert file.read_bytes() == encode_jpeg(scene.image)
 
 

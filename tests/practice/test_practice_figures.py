@@ -8,22 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posekit.practice import (
-    BODY_KEYPOINTS,
-    Canvas,
-    animal_scene,
-    face_scene,
-    generator,
-    label_figure,
-    people_scene,
-    render_animal,
-    render_face,
-    render_person,
-)
-from posekit.practice.background import paint_occluder
+from posekit.practice import generator, people_scene
+from posekit.practice.animal import SPECIES, render_animal, sample_quadruped_pose, solve_quadruped
 from posekit.practice.body import BodyPose, BodyShape, sample_pose, solve_body
-from posekit.practice.face_model import FaceParameters, sample_face, solve_face
-from posekit.practice.quadruped import SPECIES, sample_quadruped_pose, solve_quadruped
+from posekit.practice.canvas import Canvas
+from posekit.practice.face import FaceParameters, render_face, sample_face, solve_face
+from posekit.practice.figures import label_figure
+from posekit.practice.person import BODY_KEYPOINTS, render_person
+from posekit.practice.scenes import animal_scene, face_scene, paint_occluder
 from posekit.schema import flip_pairs_from_names
 
 SEEDS = st.integers(0, 10_000)
@@ -37,7 +29,9 @@ def person(size=(220, 220), center=CENTER, height=180.0, occlude=None, **pose):
         canvas, rng, np.asarray(center), height, pose=BodyPose(**pose), shape=BodyShape()
     )
     if occlude:
-        paint_occluder(canvas, generator(3, "ball"), figure.point(occlude), 9.0)
+        paint_occluder(
+            canvas, generator(3, "ball"), figure.points[BODY_KEYPOINTS.index(occlude)], 9.0
+        )
     return label_figure(canvas, figure), {name: i for i, name in enumerate(BODY_KEYPOINTS)}
 
 
