@@ -20,12 +20,14 @@ import numpy as np
 
 from posekit.config.cards import load_dataset_card
 from posekit.data.index import build_index
-from posekit.diagnosis.pose_shapes import Poses, select_poses
+from posekit.diagnosis.pose_shapes import PoseShapes, select_poses
 from posekit.diagnosis.swaps import find_side_swaps
 from posekit.practice import PRACTICE_DATASETS, PracticeSizes, write_practice_data
 
 
-def planted(poses: Poses, flip: np.ndarray, share: float, seed: int) -> tuple[Poses, np.ndarray]:
+def planted(
+    poses: PoseShapes, flip: np.ndarray, share: float, seed: int
+) -> tuple[PoseShapes, np.ndarray]:
     """Exchange the sides of some poses; gives them and which."""
     count = max(1, round(share * len(poses)))
     chosen = np.random.default_rng(seed).choice(len(poses), count, replace=False)

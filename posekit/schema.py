@@ -198,7 +198,7 @@ def flip_pairs_from_names(keypoints: Sequence[str]) -> tuple[tuple[str, str], ..
     """Pair `left_x` with `right_x` wherever both names are present, in channel order."""
     names = set(keypoints)
     return tuple(
-        (name, "right_" + name[5:]) if name.startswith("left_") else (name, "left_" + name[6:])
+        (name, partner)
         for position, name in enumerate(keypoints)
         if (partner := _partner(name)) in names and partner not in keypoints[:position]
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from posekit.data.columns import InstanceColumns
 from posekit.diagnosis.findings import Finding
-from posekit.diagnosis.pose_shapes import Poses
+from posekit.diagnosis.pose_shapes import PoseShapes
 
 WIDTH, HEIGHT = 320, 240
 POSE = np.array(
@@ -59,8 +59,8 @@ def moved(columns: InstanceColumns, points: np.ndarray) -> InstanceColumns:
     return replace(columns, keypoints=np.asarray(points, np.float32))
 
 
-def permuted(poses: Poses, rows: np.ndarray, order: np.ndarray) -> Poses:
-    """Poses of which some have their keypoints in another order."""
+def permuted(poses: PoseShapes, rows: np.ndarray, order: np.ndarray) -> PoseShapes:
+    """PoseShapes of which some have their keypoints in another order."""
     arrays = {name: getattr(poses, name).copy() for name in ("points", "labelled", "visible")}
     for values in arrays.values():
         values[rows] = values[rows][:, order]

@@ -23,7 +23,7 @@ from posekit.diagnosis.leakage import (
     leakage_findings,
 )
 from posekit.diagnosis.pictures import ImageFacts, image_findings, look_at_images
-from posekit.diagnosis.pose_shapes import Poses, select_poses
+from posekit.diagnosis.pose_shapes import PoseShapes, select_poses
 from posekit.errors import DatasetError
 
 Progress = Callable[[str, int, int], None]
@@ -207,7 +207,7 @@ def _between_splits(indices: dict[str, PoseIndex], train: str) -> Iterator[Findi
     own = select_poses(indices[train].columns)
     for name, index in indices.items():
         if not name.startswith(train):
-            poses: Poses = select_poses(index.columns)
+            poses: PoseShapes = select_poses(index.columns)
             for found in order.order_against(poses, own, index.schema, train):
                 yield replace(found, split=name)
 

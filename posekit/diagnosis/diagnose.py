@@ -1,16 +1,17 @@
-"""Says why a score is 0, -1, NaN or too good: each known fault by its name, with its evidence."""
+"""Explain why a score is 0, -1, NaN or too good: each known fault by name, with evidence."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from posekit.data.columns import InstanceColumns
+from posekit.diagnosis.findings import Finding
 from posekit.diagnosis.geometry import geometry_findings
 from posekit.diagnosis.pairs import Pairs, pair
-from posekit.diagnosis.score_findings import Finding
 from posekit.evaluation.base import Scores, evaluated_rows
 from posekit.evaluation.oks_engine import AREA_RANGES
 from posekit.evaluation.oks_nms import instance_scores
@@ -28,7 +29,7 @@ _SHOWN = 6
 
 @dataclass(frozen=True)
 class Case:
-    """What the autopsy looks at."""
+    """What a diagnosis looks at."""
 
     truth: InstanceColumns
     predictions: Predictions
@@ -54,6 +55,13 @@ class Diagnosis:
             return "Nothing looks wrong."
         return "\n".join(f"{f.name}: {f.text}" for f in self.findings)
 
+    def to_list(self) -> list[dict[str, Any]]:
+        """Return the findings for JSON; `is_fatal` means that the rest was not looked at."""
+        return [
+            {"name": f.name, "text": f.text, "is_fatal": f.severity == "error"}
+            for f in self.findings
+        ]
+
 
 def diagnose(
     truth: InstanceColumns,
@@ -72,7 +80,7 @@ def diagnose(
     case = Case(truth, predictions, schema, protocol, pairs)
     for stage in (_STRUCTURE, _SETTINGS):
         found = [finding for check in stage for finding in check(case)]
-        if any(finding.is_fatal for finding in found):
+        if any(finding.severity == "error" for finding in found):
             return Diagnosis(tuple(found))
     found += [finding for check in _REST for finding in check(case)]
     misplaced = geometry_findings(case.pairs, schema)
@@ -86,15 +94,19 @@ def _nothing_labelled(case: Case) -> Iterator[Finding]:
     if not len(evaluated_rows(case.truth)):
         yield Finding(
             "nothing_labelled",
+            "error",
             f"none of the {len(case.truth)} annotations has a labelled keypoint that counts; is "
             "this a test split without public annotations, or the wrong visibility codes?",
-            is_fatal=True,
         )
 
 
 def _no_predictions(case: Case) -> Iterator[Finding]:
     if not len(case.predictions):
-        yield Finding("no_predictions", "there is not a single prediction", is_fatal=True)
+        yield Finding(
+            "no_predictions",
+            "error",
+            "there is not a single prediction",
+        )
 
 
 def _keypoint_count(case: Case) -> Iterator[Finding]:
@@ -102,9 +114,9 @@ def _keypoint_count(case: Case) -> Iterator[Finding]:
     if found != expected:
         yield Finding(
             "wrong_keypoint_count",
+            "error",
             f"predictions have {found} keypoints, schema '{case.schema.name}' has {expected}: they "
             "are of another head or dataset",
-            is_fatal=True,
         )
 
 
@@ -115,9 +127,9 @@ def _not_finite(case: Case) -> Iterator[Finding]:
     if bad.any():
         yield Finding(
             "nan_predictions",
+            "error" if bad.mean() > _MANY else "warning",
             f"{bad.sum()} of {len(bad)} predictions hold NaN or infinity (the first: instance "
             f"{show_id(p.instance_id[np.flatnonzero(bad)[0]])}); did training diverge?",
-            is_fatal=bool(bad.mean() > _MANY),
         )
 
 
@@ -127,15 +139,16 @@ def _images(case: Case) -> Iterator[Finding]:
     if not known.any():
         yield Finding(
             "no_common_images",
+            "error",
             f"not one of the {len(np.unique(p.image_id))} predicted image ids is in the "
             f"annotations (predictions: {show_id(p.image_id[0])}, annotations: "
             f"{show_id(truth.image_id[0])}): it is the predictions file of another split or set",
-            is_fatal=True,
         )
         return
     if not known.all():
         yield Finding(
             "unknown_images",
+            "warning",
             f"{(~known).sum()} of {len(known)} predictions are of images that the annotations do "
             "not list; they belong to another split",
         )
@@ -145,6 +158,7 @@ def _images(case: Case) -> Iterator[Finding]:
     if covered < 1 - _SOME:
         yield Finding(
             "missing_images",
+            "warning",
             f"only {covered:.0%} of the {len(needed)} images with labelled instances have a "
             "prediction; the others count as missed",
         )
@@ -155,10 +169,10 @@ def _categories(case: Case) -> Iterator[Finding]:
     if known.mean() < 1 - _SOME:
         yield Finding(
             "wrong_category",
+            "error" if not known.any() else "warning",
             f"{(~known).sum()} of {len(known)} predictions are of categories that the annotations "
             f"lack (predicted {np.unique(case.predictions.category_id)[:5].tolist()}, annotated "
             f"{np.unique(case.truth.category_id)[:5].tolist()}); OKS scoring drops them",
-            is_fatal=not known.any(),
         )
     elif case.pairs.by == "instance id" and len(case.pairs):
         own = np.asarray(case.truth.category_id)[case.pairs.truth_rows]
@@ -166,6 +180,7 @@ def _categories(case: Case) -> Iterator[Finding]:
         if differs.mean() > _SOME:
             yield Finding(
                 "wrong_category",
+                "warning",
                 f"{differs.sum()} of {len(differs)} predictions have another category than the "
                 "instance whose box they were made in; a result must carry its instance's category",
             )
@@ -180,18 +195,19 @@ def _sigmas(case: Case) -> Iterator[Finding]:
     if sigmas is None:
         yield Finding(
             "no_sigmas",
+            "error",
             f"schema '{case.schema.name}' has no OKS sigmas, so there is no AP; PCK needs none",
-            is_fatal=True,
         )
     elif len(sigmas) != len(case.schema):
         yield Finding(
             "wrong_number_of_sigmas",
+            "error",
             f"{len(sigmas)} sigmas for {len(case.schema)} keypoints; they are of another schema",
-            is_fatal=True,
         )
     elif np.median(sigmas) > 0.3:
         yield Finding(
             "sigmas_too_large",
+            "warning",
             f"the median sigma is {np.median(sigmas):.3g}, usual are 0.01 to 0.11: were COCO's "
             "values (0.26, 0.25, ...) not divided by ten? AP comes out too good",
         )
@@ -206,6 +222,7 @@ def _areas(case: Case) -> Iterator[Finding]:
         kind = "no area" if np.isnan(area[bad]).all() else "an area of 0"
         yield Finding(
             "zero_area",
+            "warning",
             f"{bad.sum()} of {len(area)} labelled annotations have {kind}; OKS divides by it and "
             "no detection can match. Set use_area: false (0.53 x box area)",
         )
@@ -219,6 +236,7 @@ def _ids(case: Case) -> Iterator[Finding]:
     if lost > _SOME and repeats > _A_FEW:
         yield Finding(
             "colliding_ids",
+            "warning",
             f"{lost:.0%} of the predictions repeat an instance id of their image and are dropped "
             "as repeats; give every instance its own id",
         )
@@ -232,6 +250,7 @@ def _scores(case: Case) -> Iterator[Finding]:
     if none.mean() > _SOME:
         yield Finding(
             "zero_scores",
+            "warning",
             f"{none.sum()} of {len(p)} predictions have no keypoint score above 0 and are dropped; "
             "are heatmaps all negative, or scores logits?",
         )
@@ -240,6 +259,7 @@ def _scores(case: Case) -> Iterator[Finding]:
     if len(p) >= _ENOUGH and np.ptp(score) <= _SAME:
         yield Finding(
             "constant_scores",
+            "warning",
             f"all {len(p)} predictions have the same score, {score[0]:.3g}: AP ranks them by "
             "chance. Check the keypoint scores, the box scores and keypoint_score_threshold "
             f"({case.protocol.keypoint_score_threshold:g})",
@@ -259,6 +279,7 @@ def _upside_down(case: Case) -> Iterator[Finding]:
     if rank_correlation > 0.4:
         yield Finding(
             "scores_upside_down",
+            "warning",
             f"higher scores go with larger errors (rank correlation {rank_correlation:.2f}); is "
             "the score a distance or an uncertainty?",
         )
@@ -270,6 +291,7 @@ def _empty_ranges(case: Case, scores: Scores) -> Iterator[Finding]:
             low, high = (f"{np.sqrt(v):g}" for v in AREA_RANGES[name])
             yield Finding(
                 "empty_area_range",
+                "warning",
                 f"{label} is -1 because no labelled instance has an area of {low}^2 to {high}^2 "
                 "pixels; it is no score",
             )
@@ -286,6 +308,7 @@ def _empty_buckets(scores: Scores) -> Iterator[Finding]:
         shown = ", ".join(empty[:_SHOWN]) + (" ..." if len(empty) > _SHOWN else "")
         yield Finding(
             "empty_bucket",
+            "warning",
             f"{len(empty)} of {len(scores.metrics)} numbers are -1 or not a number ({shown}): "
             "nothing labelled falls into their part, subset or class; they are no scores",
         )

@@ -54,7 +54,7 @@ class Finding:
     name: str
     severity: Severity
     text: str
-    fix: str
+    fix: str = ""
     count: int = 1
     examples: tuple[Example, ...] = ()
     split: str = ""

@@ -8,7 +8,7 @@ import numpy as np
 
 from posekit.data.columns import InstanceColumns
 from posekit.diagnosis.findings import Finding, instance_examples
-from posekit.diagnosis.pose_shapes import Poses, select_poses
+from posekit.diagnosis.pose_shapes import PoseShapes, select_poses
 
 _ENOUGH = 8
 _MOST = 0.5
@@ -99,8 +99,8 @@ def points_and_boxes(columns: InstanceColumns) -> Iterator[Finding]:
         yield from _far_from_box(columns, poses, share)
         return
     middle = np.array([p[seen].mean(axis=0) for p, seen in _pairs_of(poses)])
-    swapped = Poses(**{**vars(poses), "points": poses.points[..., ::-1]})
-    moved = Poses(**{**vars(poses), "points": poses.points + _corner(poses)[:, None]})
+    swapped = PoseShapes(**{**vars(poses), "points": poses.points[..., ::-1]})
+    moved = PoseShapes(**{**vars(poses), "points": poses.points + _corner(poses)[:, None]})
     name, text, fix = (
         "points_outside_boxes",
         "the points lie outside their boxes: the two do not belong together",
@@ -165,7 +165,9 @@ def _boxes_outside(
         )
 
 
-def _far_from_box(columns: InstanceColumns, poses: Poses, share: np.ndarray) -> Iterator[Finding]:
+def _far_from_box(
+    columns: InstanceColumns, poses: PoseShapes, share: np.ndarray
+) -> Iterator[Finding]:
     far = share < _CLEAR
     rows = poses.rows[far]
     if len(rows):
@@ -207,12 +209,12 @@ def _other_formats(box: np.ndarray, size: np.ndarray) -> dict[str, np.ndarray]:
     return formats
 
 
-def _boxed(columns: InstanceColumns) -> Poses:
+def _boxed(columns: InstanceColumns) -> PoseShapes:
     poses = select_poses(columns, most=20_000)
     return poses.take(np.asarray(columns.has_box)[poses.rows])
 
 
-def _extent(poses: Poses) -> tuple[np.ndarray, np.ndarray]:
+def _extent(poses: PoseShapes) -> tuple[np.ndarray, np.ndarray]:
     points = np.where(poses.labelled[..., None], poses.points, np.nan)
     return np.nanmin(points, axis=1), np.nanmax(points, axis=1)
 
@@ -227,18 +229,18 @@ def _fit(box: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return inside / np.where(union > 0, union, 1.0)
 
 
-def _share_inside(poses: Poses) -> np.ndarray:
+def _share_inside(poses: PoseShapes) -> np.ndarray:
     """float64 (n,): share of the labelled points that lie in their box, 10 % of it added."""
     reach = poses.size * (0.5 + _SLACK)
     inside = (np.abs(poses.points - poses.center[:, None]) <= reach[:, None]).all(axis=2)
     return (inside & poses.labelled).sum(axis=1) / np.maximum(poses.labelled.sum(axis=1), 1)
 
 
-def _corner(poses: Poses) -> np.ndarray:
+def _corner(poses: PoseShapes) -> np.ndarray:
     return poses.center - poses.size / 2
 
 
-def _pairs_of(poses: Poses) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _pairs_of(poses: PoseShapes) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     return zip(poses.points, poses.labelled, strict=True)
 
 

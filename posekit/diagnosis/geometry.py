@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from posekit.diagnosis.findings import Finding
 from posekit.diagnosis.pairs import Pairs
-from posekit.diagnosis.score_findings import Finding
 from posekit.schema import KeypointSchema
 
 _ENOUGH = 8
@@ -30,6 +30,7 @@ def geometry_findings(pairs: Pairs, schema: KeypointSchema) -> list[Finding]:
         return [
             Finding(
                 "too_good",
+                "warning",
                 "the predictions are the annotations themselves (median error 0); was the truth "
                 "read as the prediction?",
             )
@@ -43,6 +44,7 @@ def geometry_findings(pairs: Pairs, schema: KeypointSchema) -> list[Finding]:
             return [
                 Finding(
                     "unrelated_poses",
+                    "warning",
                     f"the poses bear no relation to the annotations (median error {error:.0%} of "
                     "the box) although images and ids fit: an untrained model, or another "
                     "model's file",
@@ -61,6 +63,7 @@ def _same_pose(pairs: Pairs) -> Finding | None:
         if found.std(axis=0).mean() < 0.1 * varies:
             return Finding(
                 "same_pose_everywhere",
+                "warning",
                 f"every box holds nearly the same pose (it varies by {found.std(axis=0).mean():.3f}"
                 f" of the box, the annotations by {varies:.3f}): the model ignores its input, or "
                 "these are baseline predictions",
@@ -73,6 +76,7 @@ def _normalised(pairs: Pairs) -> Finding | None:
     if largest <= 1.5 and pairs.true[pairs.labelled].max() > 20:
         return Finding(
             "normalised_points",
+            "warning",
             f"no coordinate is beyond {largest:.2f}: the points are shares of the image or crop, "
             "not pixels",
         )
@@ -92,6 +96,7 @@ def _crop_frame(pairs: Pairs) -> Finding | None:
     if correlation > 0.8:
         return Finding(
             "crop_frame",
+            "warning",
             "the points lie outside their boxes, but follow the pose inside the box (correlation "
             f"{correlation:.2f}): they are in crop or heatmap pixels; take them back to the image",
         )
@@ -119,7 +124,7 @@ def _undone(pairs: Pairs, schema: KeypointSchema, error: float) -> Finding | Non
     for name, remains in left.items():
         if remains < error / 2 and (not best or remains < 0.8 * left[best]):
             best = name
-    return Finding(best, texts[best]) if best else None
+    return Finding(best, "warning", texts[best]) if best else None
 
 
 def _suspects(pairs: Pairs, schema: KeypointSchema) -> Iterator[tuple[str, np.ndarray, str]]:
@@ -206,6 +211,7 @@ def _shifted(pairs: Pairs, error: float) -> Iterator[Finding]:
     if clear and after < 0.95 * before:
         yield Finding(
             "shifted_origin",
+            "warning",
             f"all points are off by about ({shift[0]:+.2f}, {shift[1]:+.2f}) pixels; one counts "
             "from 0 and the other from 1, or the wrong warp took them back to the image",
         )
@@ -220,6 +226,7 @@ def _bad_keypoints(pairs: Pairs, schema: KeypointSchema) -> Iterator[Finding]:
         if median > max(6 * usual, 0.15) and pairs.labelled[:, k].sum() >= _ENOUGH:
             yield Finding(
                 "bad_keypoint",
+                "warning",
                 f"'{schema.keypoints[k]}' alone is off (median {median:.0%} of the box, the "
                 f"others {usual:.0%}); check its place in the schema and its annotations",
             )

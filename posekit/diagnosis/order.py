@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 
 from posekit.data.columns import InstanceColumns
 from posekit.diagnosis.findings import Finding, instance_examples
-from posekit.diagnosis.pose_shapes import Poses
+from posekit.diagnosis.pose_shapes import PoseShapes
 from posekit.schema import KeypointSchema
 
 _ENOUGH = 20
@@ -23,7 +23,7 @@ _VOTERS = (0.03, 0.1, 0.25, 0.5)
 
 
 def shuffled_records(
-    columns: InstanceColumns, poses: Poses, schema: KeypointSchema
+    columns: InstanceColumns, poses: PoseShapes, schema: KeypointSchema
 ) -> Iterator[Finding]:
     """Name instances whose keypoints fit the rest only in another order, the same for all of them.
 
@@ -64,7 +64,7 @@ def shuffled_records(
 
 
 def order_against(
-    poses: Poses, others: Poses, schema: KeypointSchema, name: str
+    poses: PoseShapes, others: PoseShapes, schema: KeypointSchema, name: str
 ) -> Iterator[Finding]:
     """Name a split whose keypoints are in another order than those of a second split.
 
@@ -113,7 +113,7 @@ def order_against(
     )
 
 
-def skeleton_fits(poses: Poses, schema: KeypointSchema) -> Iterator[Finding]:
+def skeleton_fits(poses: PoseShapes, schema: KeypointSchema) -> Iterator[Finding]:
     """Doubt the order of the keypoints if the skeleton's links are no shorter than chance.
 
     The mean length of the links, in the mean pose, is compared with what the same links have
@@ -240,7 +240,7 @@ def _other_order(
 
 
 def _is_shuffled(
-    poses: Poses,
+    poses: PoseShapes,
     relative: np.ndarray,
     usual: tuple[np.ndarray, np.ndarray],
     order: np.ndarray,

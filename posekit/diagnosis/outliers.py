@@ -9,7 +9,7 @@ import numpy as np
 
 from posekit.data.columns import InstanceColumns
 from posekit.diagnosis.findings import Finding, instance_examples
-from posekit.diagnosis.pose_shapes import Poses
+from posekit.diagnosis.pose_shapes import PoseShapes
 from posekit.schema import KeypointSchema
 
 _ENOUGH = 50
@@ -38,7 +38,7 @@ class Oddness:
     worst_distance: np.ndarray
 
 
-def pose_oddness(poses: Poses) -> Oddness:
+def pose_oddness(poses: PoseShapes) -> Oddness:
     """Measure each pose, in its box, against the Gaussian of all poses.
 
     Keypoints that are not labelled are left out of a pose's distance (the Gaussian's marginal).
@@ -59,7 +59,7 @@ def pose_oddness(poses: Poses) -> Oddness:
 
 
 def outlier_findings(
-    columns: InstanceColumns, poses: Poses, schema: KeypointSchema
+    columns: InstanceColumns, poses: PoseShapes, schema: KeypointSchema
 ) -> Iterator[Finding]:
     """List the poses that are far from all others: misplaced points, wrong boxes, rare poses.
 

@@ -10,7 +10,7 @@ from posekit.data.columns import InstanceColumns
 
 
 @dataclass(frozen=True)
-class Poses:
+class PoseShapes:
     """n labelled instances of one split.
 
     Attributes:
@@ -31,9 +31,9 @@ class Poses:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, which: np.ndarray) -> Poses:
+    def take(self, which: np.ndarray) -> PoseShapes:
         """Return some of the instances."""
-        return Poses(**{name: value[which] for name, value in vars(self).items()})
+        return PoseShapes(**{name: value[which] for name, value in vars(self).items()})
 
     def in_box(self) -> np.ndarray:
         """float64 (n, K, 2): offset from the box's centre in long sides; NaN where not labelled."""
@@ -43,7 +43,7 @@ class Poses:
 
 def select_poses(
     columns: InstanceColumns, least: int | None = None, *, most: int = 50_000
-) -> Poses:
+) -> PoseShapes:
     """Return the instances that say something of poses.
 
     Left out are crowds, instances with fewer than `least` labelled keypoints, and those without a
@@ -64,7 +64,7 @@ def select_poses(
     if len(rows) > most:
         rows = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
     box = box[rows]
-    return Poses(
+    return PoseShapes(
         rows=rows,
         points=np.asarray(columns.keypoints)[rows].astype(np.float64),
         labelled=visibility[rows] > 0,
@@ -75,7 +75,7 @@ def select_poses(
     )
 
 
-def centred(poses: Poses) -> np.ndarray:
+def centred(poses: PoseShapes) -> np.ndarray:
     """float64 (n, K, 2): points about their own middle, with a root-mean-square distance of 1.
 
     Unlike `in_box` this needs no box; NaN where not labelled.

@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 
 from posekit.data.columns import InstanceColumns
 from posekit.diagnosis.findings import Finding, instance_examples
-from posekit.diagnosis.pose_shapes import Poses, centred
+from posekit.diagnosis.pose_shapes import PoseShapes, centred
 from posekit.diagnosis.swaps import find_side_swaps
 from posekit.schema import KeypointSchema
 
@@ -65,7 +65,7 @@ def pairs_by_name(schema: KeypointSchema) -> Iterator[Finding]:
     yield from _pair_finding("flip_pairs_wrong", wrong, "their names belong together")
 
 
-def pairs_by_geometry(poses: Poses, schema: KeypointSchema) -> Iterator[Finding]:
+def pairs_by_geometry(poses: PoseShapes, schema: KeypointSchema) -> Iterator[Finding]:
     """Test the flip pairs against the mirrored mean pose.
 
     The mean pose, mirrored, must have each keypoint where its partner was. Distances count in
@@ -103,7 +103,7 @@ def pairs_by_geometry(poses: Poses, schema: KeypointSchema) -> Iterator[Finding]
 
 
 def swapped_sides(
-    columns: InstanceColumns, poses: Poses, schema: KeypointSchema
+    columns: InstanceColumns, poses: PoseShapes, schema: KeypointSchema
 ) -> Iterator[Finding]:
     """List the instances whose left and right look exchanged; see `find_side_swaps`."""
     found = find_side_swaps(poses, np.asarray(schema.flip_indices))

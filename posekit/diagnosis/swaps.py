@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
-from posekit.diagnosis.pose_shapes import Poses, centred
+from posekit.diagnosis.pose_shapes import PoseShapes, centred
 
 LEAST = 30
 _MOST_FIT = 2000
@@ -49,7 +49,7 @@ class SideSwaps:
         return float(self.probability[self.swapped].mean()) if len(self.swapped) else 1.0
 
 
-def find_side_swaps(poses: Poses, flip_indices: np.ndarray) -> SideSwaps | None:
+def find_side_swaps(poses: PoseShapes, flip_indices: np.ndarray) -> SideSwaps | None:
     """Find instances that look likelier with left and right exchanged.
 
     Every pose is compared with its own swapped copy under a smooth function of the pose that is
@@ -100,7 +100,7 @@ def find_side_swaps(poses: Poses, flip_indices: np.ndarray) -> SideSwaps | None:
     )
 
 
-def _turned_upright(poses: Poses, flip: np.ndarray) -> np.ndarray:
+def _turned_upright(poses: PoseShapes, flip: np.ndarray) -> np.ndarray:
     """float64 (n, K, 2): poses turned so that the midpoints of their pairs fit their mean best."""
     points = np.nan_to_num(centred(poses))
     plane = points[..., 0] + 1j * points[..., 1]
@@ -118,7 +118,7 @@ def _turned_upright(poses: Poses, flip: np.ndarray) -> np.ndarray:
     return np.stack([turned.real, turned.imag], axis=-1)
 
 
-def _features(upright: np.ndarray, poses: Poses, order: np.ndarray | None) -> np.ndarray:
+def _features(upright: np.ndarray, poses: PoseShapes, order: np.ndarray | None) -> np.ndarray:
     """float64 (n, 4 K): points, labelled, visible; the keypoints in another order."""
     order = np.arange(upright.shape[1]) if order is None else order
     seen = poses.labelled[:, order], poses.visible[:, order]

@@ -319,7 +319,7 @@ def recipe_of(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 def _beside(done: HeadEvaluation) -> dict[str, Any]:
     return {
         "baseline": done.baseline.metrics,
-        "findings": [vars(finding) for finding in done.diagnosis.findings],
+        "findings": done.diagnosis.to_list(),
         "common_metric": {
             "name": f"{COMMON_METRIC} of the box's long side",
             "model": done.common,

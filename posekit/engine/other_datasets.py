@@ -213,11 +213,11 @@ def _evaluate_one(
         return None
     scores, predictions = scored
     protocol = protocol_of(index.card, settings)
-    found = diagnose(index.columns, predictions, index.schema, protocol, scores).findings
+    diagnosis = diagnose(index.columns, predictions, index.schema, protocol, scores)
     if out is not None:
-        extra = {"findings": [vars(finding) for finding in found]}
+        extra = {"findings": diagnosis.to_list()}
         write_results(out / head, scores, predictions, index, extra=extra)
-    texts = tuple(f"{finding.name}: {finding.text}" for finding in found)
+    texts = tuple(f"{finding.name}: {finding.text}" for finding in diagnosis.findings)
     return dataclasses.replace(head_result(scores), findings=texts)
 
 

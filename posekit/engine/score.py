@@ -39,7 +39,7 @@ class Scored:
             **self.file.scores.to_dict(),
             "reference": self.file.reference,
             "notes": self.file.notes,
-            "findings": [vars(finding) for finding in self.diagnosis.findings],
+            "findings": self.diagnosis.to_list(),
         }
 
 

@@ -227,3 +227,13 @@ def test_a_schema_without_sides_is_never_called_swapped():
     plain = KeypointSchema("plain", tuple(f"k{i}" for i in range(NUM)))
     found = diagnose(truth, predictions, plain, PckProtocol())
     assert found.findings == ()
+
+
+def test_findings_for_json_keep_the_keys_of_earlier_files():
+    fatal = diagnose(*FAULTS["no_predictions"](*clean()), SCHEMA, OksProtocol())
+    mild = diagnose(*FAULTS["shifted_origin"](*clean()), SCHEMA, OksProtocol())
+    assert [(f["name"], f["is_fatal"]) for f in (*fatal.to_list(), *mild.to_list())] == [
+        ("no_predictions", True),
+        ("shifted_origin", False),
+    ]
+    assert set(mild.to_list()[0]) == {"name", "text", "is_fatal"}
