@@ -11,10 +11,9 @@ from posekit.adapters import Instance, adapter
 from posekit.codecs import Codec
 from posekit.config.base import Strict
 from posekit.errors import DatasetError
-from posekit.evaluation.base import Scores
-from posekit.evaluation.registry import Evaluator
-from posekit.evaluation.base import join_by_instance, protocol_dict
+from posekit.evaluation.base import Scores, join_by_instance, protocol_dict
 from posekit.evaluation.protocol import Protocol
+from posekit.evaluation.registry import Evaluator
 from posekit.models.decoders import DecoderConfig
 from posekit.training.point_loss import PointLoss
 
