@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from posekit.data.columns import InstanceColumns
-from posekit.poses.predictions import Predictions
+from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
 
@@ -68,11 +69,13 @@ def golden_truth(file: Path, extras: tuple[str, ...] = ()) -> InstanceColumns:
     )
 
 
-def golden_predictions(file: Path) -> Predictions:
+def golden_predictions(file: Path) -> Poses:
     rows = json.loads(file.read_text())
     points = np.asarray([r["keypoints"] for r in rows], dtype=float)
     ids = [r.get("id", r.get("index")) for r in rows]
-    return Predictions(
+    schema = make_schema(points.shape[1])
+    return Poses.of_dataset(
+        schema,
         keypoints=points[..., :2],
         scores=points[..., 2] if points.shape[2] > 2 else np.ones(points.shape[:2]),
         box_xywh=np.asarray([r.get("bbox", [0, 0, 0, 0]) for r in rows], dtype=float),
@@ -83,6 +86,13 @@ def golden_predictions(file: Path) -> Predictions:
         input_area=np.asarray([np.prod(r.get("input_scale", [1, 1])) for r in rows], dtype=float),
         has_box="bbox" in rows[0],
     )
+
+
+def of_images(predictions: Poses, image_id: np.ndarray, **changes) -> Poses:
+    """The same predictions, said to be of other images."""
+    ids, index = np.unique(image_id, return_inverse=True)
+    images = {"image_names": tuple(map(str, ids)), "image_sizes": ((0, 0),) * len(ids)}
+    return replace(predictions, image_ids=ids, image_index=index, **images, **changes)
 
 
 def make_truth(points: np.ndarray, labelled: np.ndarray, **columns) -> InstanceColumns:
@@ -109,7 +119,7 @@ def make_truth(points: np.ndarray, labelled: np.ndarray, **columns) -> InstanceC
     return InstanceColumns(**{**values, **columns})
 
 
-def make_predictions(points: np.ndarray, truth: InstanceColumns, **fields) -> Predictions:
+def make_predictions(points: np.ndarray, truth: InstanceColumns, **fields) -> Poses:
     """One prediction for each instance of `truth`; `fields` replace defaults."""
     n = len(points)
     values = {
@@ -122,7 +132,7 @@ def make_predictions(points: np.ndarray, truth: InstanceColumns, **fields) -> Pr
         "category_id": truth.category_id,
         "input_area": np.asarray(truth.box_xywh[:, 2:].prod(axis=1) * 1.25**2),
     }
-    return Predictions(**{**values, **fields})
+    return Poses.of_dataset(make_schema(points.shape[1]), **{**values, **fields})
 
 
 def make_schema(num: int, sigma: float | None = 0.05) -> KeypointSchema:

@@ -11,7 +11,8 @@ from posekit.adapters import Instance, adapter
 from posekit.codecs import Codec
 from posekit.config.base import Strict
 from posekit.errors import DatasetError
-from posekit.evaluation.base import Scores, join_by_instance, protocol_dict
+from posekit.evaluation.base import Scores, protocol_dict
+from posekit.evaluation.points import join
 from posekit.evaluation.protocol import Protocol
 from posekit.evaluation.registry import Evaluator
 from posekit.models.decoders import DecoderConfig
@@ -121,9 +122,8 @@ class MedianProtocol(Protocol):
 
 def score_median(truth, predictions, schema, protocol):
     """Score by the median distance in pixels."""
-    rows, found = join_by_instance(truth, predictions)
-    distance = np.linalg.norm(truth.keypoints[rows] - predictions.keypoints[found], axis=-1)
-    distance[np.asarray(truth.visibility[rows]) == 0] = np.nan
+    points = join(truth, predictions, schema, protocol)  # labelled instances of the subset
+    distance = np.where(points.labelled, points.error_px, np.nan)
     return Scores(
         metrics={"median": float(np.nanmedian(distance)), "mean": float(np.nanmean(distance))},
         headline="median",
@@ -131,6 +131,7 @@ def score_median(truth, predictions, schema, protocol):
             name: {"median": float(np.nanmedian(distance[:, k]))}
             for k, name in enumerate(schema.keypoints)
         },
+        counts={"instances": len(points.rows)},
         protocol=protocol_dict(protocol, schema),
         lower_is_better=True,
     )

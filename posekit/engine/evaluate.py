@@ -33,7 +33,7 @@ from posekit.models.checkpoint import read_description
 from posekit.models.processes import rank_and_size
 from posekit.pages.pictures import write_best_worst
 from posekit.pages.report import write_report
-from posekit.poses.predictions import Predictions
+from posekit.poses.table import Poses
 from posekit.training.events import HeadResult
 
 COMMON_METRIC = "PCK@0.1"
@@ -54,7 +54,7 @@ class HeadEvaluation:
     """
 
     scores: Scores
-    predictions: Predictions
+    predictions: Poses
     baseline: Scores
     common: float
     baseline_common: float
@@ -147,7 +147,7 @@ class RunEvaluator:
                     results[name] = head_result(scored[0])
         return results
 
-    def score(self, model: PoseModel, name: str) -> tuple[Scores, Predictions] | None:
+    def score(self, model: PoseModel, name: str) -> tuple[Scores, Poses] | None:
         """Run a head over its evaluation split and score it; None on processes but the first."""
         was_training = model.training
         precision = self.recipe.training.precision if model.mean.is_cuda else "fp32"
@@ -192,7 +192,7 @@ class RunEvaluator:
         return {**self.recipe.evaluation.protocol, **own, **self.settings}
 
 
-def common_metric(index: PoseIndex, predictions: Predictions, boxes: str = "annotation") -> float:
+def common_metric(index: PoseIndex, predictions: Poses, boxes: str = "annotation") -> float:
     """Return `COMMON_METRIC` of predictions: comparable between heads, whatever their own protocol.
 
     NaN for a detector's boxes, which belong to no instance.
@@ -204,7 +204,7 @@ def common_metric(index: PoseIndex, predictions: Predictions, boxes: str = "anno
     return scores.metrics[COMMON_METRIC]
 
 
-def of_annotations(index: PoseIndex, predictions: Predictions) -> Predictions:
+def of_annotations(index: PoseIndex, predictions: Poses) -> Poses:
     """Return the detections that lie on an annotated instance, with that instance's id."""
     pairs = pair(index.columns, predictions)
     ids = np.asarray(index.columns.instance_id)[pairs.truth_rows]

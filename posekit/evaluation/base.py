@@ -11,7 +11,7 @@ import numpy as np
 from posekit.data.columns import InstanceColumns
 from posekit.errors import PredictionError
 from posekit.evaluation.protocol import Protocol
-from posekit.poses.predictions import Predictions, show_id
+from posekit.poses.table import Poses, id_text
 from posekit.schema import KeypointSchema
 
 
@@ -62,9 +62,7 @@ def evaluated_rows(truth: InstanceColumns) -> np.ndarray:
     return np.flatnonzero((truth.num_labelled > 0) & ~np.asarray(truth.is_crowd))
 
 
-def join_by_instance(
-    truth: InstanceColumns, predictions: Predictions
-) -> tuple[np.ndarray, np.ndarray]:
+def join_by_instance(truth: InstanceColumns, predictions: Poses) -> tuple[np.ndarray, np.ndarray]:
     """Find for every evaluated instance its prediction.
 
     Returns:
@@ -89,8 +87,8 @@ def join_by_instance(
         first = rows[missing[0]]
         raise PredictionError(
             f"{missing.size} of {len(rows)} annotated instances have no prediction, the first is "
-            f"instance {show_id(truth.instance_id[first])} in image "
-            f"{show_id(truth.image_id[truth.image_index[first]])}; is it the predictions file of "
+            f"instance {id_text(truth.instance_id[first])} in image "
+            f"{id_text(truth.image_id[truth.image_index[first]])}; is it the predictions file of "
             "this split?"
         )
     return rows, found
@@ -129,8 +127,8 @@ def _refuse_repeats(keys: list[Any], what: str, ids: np.ndarray) -> None:
     for i, key in enumerate(keys):
         if key in seen:
             raise PredictionError(
-                f"{what} {i}: instance id {show_id(ids[i])} appears twice in image "
-                f"{show_id(key[0])}, expected each once"
+                f"{what} {i}: instance id {id_text(ids[i])} appears twice in image "
+                f"{id_text(key[0])}, expected each once"
             )
         seen.add(key)
 

@@ -18,13 +18,14 @@ from posekit.evaluation import points as pts
 from posekit.evaluation.base import Scores, evaluated_rows, protocol_dict
 from posekit.evaluation.oks_nms import rank, without_repeats
 from posekit.evaluation.protocol import JointApProtocol
-from posekit.poses.predictions import Predictions, exact_points
+from posekit.poses.similarity import exact_points
+from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
 
 def evaluate_joint_ap(
     truth: InstanceColumns,
-    predictions: Predictions,
+    predictions: Poses,
     schema: KeypointSchema,
     protocol: JointApProtocol,
 ) -> Scores:
@@ -92,7 +93,7 @@ class _Official:
 
 def _official(
     truth: InstanceColumns,
-    predictions: Predictions,
+    predictions: Poses,
     schema: KeypointSchema,
     protocol: JointApProtocol,
 ) -> _Official:
@@ -127,9 +128,7 @@ def _official(
     )
 
 
-def _suppressed(
-    predictions: Predictions, schema: KeypointSchema, protocol: JointApProtocol
-) -> Predictions:
+def _suppressed(predictions: Poses, schema: KeypointSchema, protocol: JointApProtocol) -> Poses:
     if protocol.nms == "none":
         return without_repeats(predictions)
     return rank(predictions, oks.sigmas_of(schema, protocol), protocol).predictions

@@ -26,7 +26,7 @@ from posekit.models import PoseModel
 from posekit.models.predict import predict_crops
 from posekit.models.processes import rank_and_size, to_first
 from posekit.output import write_text
-from posekit.poses.predictions import Predictions
+from posekit.poses.table import Poses
 from posekit.version import __version__
 from posekit.warp import inverse_crop_matrices
 
@@ -48,7 +48,7 @@ def evaluate_model(
     workers: int | None = None,
     precision: str = "fp32",
     progress: Progress | None = None,
-) -> tuple[Scores, Predictions]:
+) -> tuple[Scores, Poses]:
     """Predict a split with one head and score it by the dataset's official protocol.
 
     Args:
@@ -88,7 +88,7 @@ def evaluate_shared(
     settings: Mapping[str, Any] | None = None,
     batch_size: int = 64,
     precision: str = "fp32",
-) -> tuple[Scores, Predictions] | None:
+) -> tuple[Scores, Poses] | None:
     """Do the same on all processes of the group, each its share of the boxes.
 
     Returns:
@@ -123,7 +123,7 @@ def predict_split(
     workers: int | None = None,
     precision: str = "fp32",
     progress: Progress | None = None,
-) -> Predictions:
+) -> Poses:
     """Predict every box that the protocol names; arguments as `evaluate_model`.
 
     The keypoints are the head's, whatever the split's schema.
@@ -143,7 +143,7 @@ def _predict_rows(
     head: str,
     index: PoseIndex,
     protocol: Protocol,
-    wanted: Predictions,
+    wanted: Poses,
     rows: np.ndarray,
     batch_size: int,
     workers: int | None,
@@ -176,7 +176,7 @@ def _predict_rows(
     return parts
 
 
-def _joined(wanted: Predictions, parts: Sequence[_Part], keypoints: int) -> Predictions:
+def _joined(wanted: Poses, parts: Sequence[_Part], keypoints: int) -> Poses:
     """Return the wanted boxes with what was found in them, in their order."""
     points, scores = np.zeros((len(wanted), keypoints, 2)), np.zeros((len(wanted), keypoints))
     area = np.zeros(len(wanted))
@@ -240,7 +240,7 @@ def complete_protocol(protocol: Protocol, codec: Codec, head: str, index: PoseIn
 def write_results(
     folder: Path,
     scores: Scores,
-    predictions: Predictions,
+    predictions: Poses,
     index: PoseIndex,
     extra: Mapping[str, Any] | None = None,
 ) -> list[Path]:

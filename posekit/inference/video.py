@@ -10,8 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from posekit.data.any_image import LoadedImage
 from posekit.inference.detectors import Detector
 from posekit.inference.predictor import ALL, PendingImage, Predictor
@@ -23,10 +21,11 @@ from posekit.inference.video_io import (
     VideoSink,
     camera_number,
 )
-from posekit.inference.video_log import VideoLog, frame_record, poses_of
+from posekit.inference.video_log import VideoLog, frame_record
 from posekit.poses.boxes import BoxFile
 from posekit.poses.fusion import fuse, union_schema
 from posekit.poses.pictures import draw
+from posekit.poses.read import poses_of_frames
 from posekit.poses.table import Poses
 from posekit.poses.tracking import Tracker
 from posekit.schema import KeypointSchema
@@ -141,7 +140,9 @@ def predict_video(
         images = islice(_images(reader, source), frames)
         count = 0
         for record, image in zip(files.replay(earlier), images, strict=False):
-            poses = follow(poses_of(record, image, schema, head), count)[0]
+            name, size = (image.name,), (image.size,)
+            raw = poses_of_frames([record], schema, head, name, size, as_predicted=True)
+            poses = follow(raw, count)[0]
             _show(sink, image, poses, options)
             count += 1
         stream = stack.enter_context(files.open(header, earlier))
@@ -193,8 +194,10 @@ class _Follower:
         record = frame_record(poses, number, self._fps)
         if self._tracker is None:
             return poses, record
-        image = LoadedImage(poses.image_names[0], np.empty((*poses.image_sizes[0], 0), np.uint8))
-        read_back = poses_of(record, image, poses.schema, poses.head)
+        names, sizes = poses.image_names, poses.image_sizes
+        read_back = poses_of_frames(
+            [record], poses.schema, poses.head, names, sizes, as_predicted=True
+        )
         followed = self._tracker.update(read_back, number, self._fps)
         tracked = frame_record(followed, number, self._fps)
         if self._smooth:

@@ -27,7 +27,7 @@ _CONTEXT = 1.3
 
 @dataclass(frozen=True)
 class Answers:
-    """Predictions to show beside the truth.
+    """Poses to show beside the truth.
 
     Attributes:
         rows: int64 (N,), rows of the index.

@@ -6,18 +6,17 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-import scipy.io
 
+from posekit.adapters.files import load_mat
 from posekit.data.columns import InstanceColumns
-from posekit.errors import PredictionError, nearest
-from posekit.poses.predictions import Predictions, plain_id
-from posekit.poses.table import Poses
+from posekit.errors import DatasetError, PredictionError, nearest
+from posekit.poses.table import Poses, plain_id
 from posekit.poses.write import PART_FIELDS
 from posekit.schema import KeypointSchema
 
@@ -38,7 +37,7 @@ class PredictionsFile:
             then positions in the file and must not be matched with those of annotations.
     """
 
-    predictions: Predictions
+    predictions: Poses
     is_final: bool
     kind: str
     has_instance_ids: bool = True
@@ -79,6 +78,25 @@ def read_predictions(
     return PredictionsFile(reader.join(parsed), is_final, kind, has_ids)
 
 
+def read_boxes(file: str | Path, schema: KeypointSchema, truth: InstanceColumns) -> Poses:
+    """Read a detector's boxes (COCO results without keypoints), poses still 0.
+
+    Args:
+        file: a list of objects with image_id, bbox [x, y, width, height], score and, where the
+            split has several categories, category_id.
+        schema: the keypoints that are to be found in the boxes.
+        truth: the annotations; images that they do not list are an error.
+
+    Raises:
+        PredictionError: names file, record, field, what was found and what was expected.
+    """
+    path = Path(file)
+    reader = _Reader(path, schema, truth)
+    records = _checked_list(_json(path), path)
+    none = np.zeros((len(records), len(schema), _XYS))
+    return reader.join([reader.box(r, i) for i, r in enumerate(records)], none)
+
+
 class _Reader:
     """Checks records against the schema and the annotations' images."""
 
@@ -101,15 +119,31 @@ class _Reader:
             "area": self._area(data, position),
         }
 
-    def join(self, parsed: list[dict[str, Any]]) -> Predictions:
-        points = np.asarray([p["points"] for p in parsed], dtype=np.float64)
-        points = points.reshape(len(parsed), len(self.schema), _XYS)
+    def box(self, record: Any, position: int) -> dict[str, Any]:
+        data = _mapping(record, self.file, position)
+        for key in ("image_id", "bbox", "score"):
+            if key not in data:
+                self._fail(position, f"field '{key}' is missing{nearest(key, data)}")
+        return {
+            "image_id": self._image(data, position),
+            "instance_id": position,
+            "category_id": self._identifier(data, "category_id", position, 1),
+            "box": self._numbers(data, "bbox", position, 4),
+            "box_score": self._number(data, "score", position, 1.0),
+            "area": None,
+        }
+
+    def join(self, parsed: list[dict[str, Any]], points: np.ndarray | None = None) -> Poses:
+        if points is None:
+            points = np.asarray([p["points"] for p in parsed], dtype=np.float64)
+            points = points.reshape(len(parsed), len(self.schema), _XYS)
         boxes = [p["box"] for p in parsed]
         has_box = all(box is not None for box in boxes)
         box = np.asarray(boxes if has_box else [_extent(p) for p in points], dtype=np.float64)
         box = box.reshape(-1, 4)
         area = np.asarray([np.nan if p["area"] is None else p["area"] for p in parsed])
-        return Predictions(
+        return Poses.of_dataset(
+            self.schema,
             keypoints=points[..., :2],
             scores=points[..., 2],
             box_xywh=box,
@@ -256,25 +290,48 @@ def read_poses(file: str | Path) -> Poses:
         with path.open(encoding="utf-8") as stream:
             header, *frames = (json.loads(line) for line in stream)
         schema, name = KeypointSchema.from_dict(header["schema"]), str(header["video"])
-        entries = [(i, entry) for i, frame in enumerate(frames) for entry in frame["poses"]]
-        n, size = len(entries), (int(header["height"]), int(header["width"]))
-        points = np.array([e["keypoints"] for _, e in entries], dtype=np.float64)
-        points = points.reshape(n, len(schema), _XYS)
-        has_tracks = n > 0 and all("track" in e for _, e in entries)
-        return Poses(
-            head=str(header["head"]),
-            schema=schema,
-            keypoints=points[..., :2],
-            scores=points[..., 2].astype(np.float32),
-            box_xywh=np.array([e["bbox"] for _, e in entries], dtype=np.float64).reshape(n, 4),
-            box_scores=np.array([e["bbox_score"] for _, e in entries], dtype=np.float64),
-            image_index=np.array([i for i, _ in entries], dtype=np.int64),
-            image_names=tuple(f"{name}, frame {frame['frame']}" for frame in frames),
-            image_sizes=(size,) * len(frames),
-            track_id=np.array([e["track"] for _, e in entries]) if has_tracks else None,
-        )
+        names = tuple(f"{name}, frame {frame['frame']}" for frame in frames)
+        sizes = ((int(header["height"]), int(header["width"])),) * len(frames)
+        return poses_of_frames(frames, schema, str(header["head"]), names, sizes)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PredictionError(f"{path}: not a file that `posekit predict` writes") from error
+
+
+def poses_of_frames(
+    frames: Sequence[Mapping[str, Any]],
+    schema: KeypointSchema,
+    head: str,
+    names: tuple[str, ...],
+    sizes: tuple[tuple[int, int], ...],
+    *,
+    as_predicted: bool = False,
+) -> Poses:
+    """Return the poses of a video's lines.
+
+    Args:
+        frames: the lines, parsed.
+        schema, head: of the header.
+        names, sizes: name and (height, width) of each frame.
+        as_predicted: leave identities out, and of smoothed points take what they were before.
+    """
+    entries = [(i, entry) for i, frame in enumerate(frames) for entry in frame["poses"]]
+    points = np.array(
+        [e.get("raw", e["keypoints"]) if as_predicted else e["keypoints"] for _, e in entries],
+        dtype=np.float64,
+    ).reshape(len(entries), len(schema), _XYS)
+    has_tracks = not as_predicted and bool(entries) and all("track" in e for _, e in entries)
+    return Poses(
+        head=head,
+        schema=schema,
+        keypoints=points[..., :2].copy(),
+        scores=points[..., 2].astype(np.float32),
+        box_xywh=np.array([e["bbox"] for _, e in entries], dtype=np.float64).reshape(-1, 4),
+        box_scores=np.array([e["bbox_score"] for _, e in entries], dtype=np.float64),
+        image_index=np.array([i for i, _ in entries], dtype=np.int64),
+        image_names=names,
+        image_sizes=sizes,
+        track_id=np.array([e["track"] for _, e in entries]) if has_tracks else None,
+    )
 
 
 def _records_of(poses: Poses, file: Path, truth: InstanceColumns) -> list[Any]:
@@ -395,8 +452,8 @@ def _ids(values: list[Any], *, as_text: bool = False) -> np.ndarray:
 
 def _read_mat(file: Path, schema: KeypointSchema, truth: InstanceColumns) -> PredictionsFile:
     try:
-        preds = np.asarray(scipy.io.loadmat(file)["preds"], dtype=np.float64)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        preds = np.asarray(load_mat(file, ("preds",))["preds"], dtype=np.float64)
+    except (DatasetError, ValueError, KeyError, TypeError) as error:
         raise PredictionError(
             f"{file}: expected a MATLAB file with the array 'preds' ({error})"
         ) from None
@@ -407,7 +464,8 @@ def _read_mat(file: Path, schema: KeypointSchema, truth: InstanceColumns) -> Pre
             "keypoints, x and y)"
         )
     box = np.asarray(truth.box_xywh, dtype=np.float64)
-    predictions = Predictions(
+    predictions = Poses.of_dataset(
+        schema,
         keypoints=preds - 1,
         scores=np.ones(preds.shape[:2]),
         box_xywh=box,

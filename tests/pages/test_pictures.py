@@ -12,7 +12,7 @@ from posekit.adapters.base import Instance
 from posekit.config.cards import dataset_card_from_dict
 from posekit.data.index import PoseIndex, build_index
 from posekit.pages.pictures import instance_errors, write_best_worst
-from posekit.poses.predictions import Predictions
+from posekit.poses.table import Poses
 
 POINTS = np.array([[30, 20], [70, 20], [50, 80]], dtype=np.float32)
 
@@ -44,15 +44,21 @@ def index(tmp_path: Path) -> PoseIndex:
     return build_index(card, tmp_path, "val", tmp_path / "cache", adapter=read)
 
 
-def predict(index: PoseIndex, shifts: list[float]) -> Predictions:
+def predict(index: PoseIndex, shifts: list[float]) -> Poses:
     columns = index.columns
     keypoints = np.asarray(columns.keypoints, dtype=np.float64) + np.array(shifts)[:, None, None]
     count = len(keypoints)
-    predictions = Predictions(
-        keypoints, np.full(keypoints.shape[:2], 0.5), np.asarray(columns.box_xywh),
-        np.ones(count), columns.image_id[columns.image_index], columns.instance_id,
-        np.ones(count, dtype=np.int64), np.ones(count),
-    )  # fmt: skip
+    predictions = Poses.of_dataset(
+        index.schema,
+        keypoints=keypoints,
+        scores=np.full(keypoints.shape[:2], 0.5),
+        box_xywh=np.asarray(columns.box_xywh),
+        box_scores=np.ones(count),
+        image_id=columns.image_id[columns.image_index],
+        instance_id=np.array(columns.instance_id),
+        category_id=np.ones(count, dtype=np.int64),
+        input_area=np.ones(count),
+    )
     return predictions.take(np.arange(count)[::-1])
 
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from inference_helpers import SCHEMA_A, SCHEMA_B
 
-from posekit import inference
 from posekit.errors import ConfigError, PredictionError
 from posekit.inference.predictor import join
 from posekit.poses.fusion import fuse, union_schema
@@ -209,8 +208,3 @@ def test_saved_poses_come_back(tmp_path: Path):
     assert read_poses(csv_file).keypoints == pytest.approx(found.keypoints, abs=1e-3)
     with pytest.raises(PredictionError, match=r"saved as \.json or \.csv"):
         found.save(tmp_path / "p.xyz")
-
-
-@pytest.mark.parametrize("name", inference.__all__)
-def test_every_name_of_the_package_can_be_imported(name: str):
-    assert getattr(inference, name).__name__ == name

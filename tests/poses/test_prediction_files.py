@@ -1,4 +1,4 @@
-"""Predictions files: what is written comes back, and each fault is one sentence."""
+"""Poses files: what is written comes back, and each fault is one sentence."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from posekit.evaluation.oks import evaluate_oks
 from posekit.evaluation.protocol import OksProtocol, PckhProtocol, WholeBodyProtocol
 from posekit.evaluation.submission import write_submission
 from posekit.poses import read
-from posekit.poses.predictions import Predictions
 from posekit.poses.read import read_predictions
+from posekit.poses.table import Poses
 from posekit.poses.write import write_predictions
 
 NUM = 4
@@ -30,7 +30,7 @@ def problem():
     return truth, predictions, helpers.make_schema(NUM)
 
 
-def assert_equal(a: Predictions, b: Predictions) -> None:
+def assert_equal(a: Poses, b: Poses) -> None:
     for name in ("keypoints", "scores", "box_xywh", "box_scores", "image_id", "instance_id"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
     np.testing.assert_array_equal(a.category_id, b.category_id)
@@ -49,7 +49,7 @@ def test_text_ids_come_back(tmp_path):
     truth, predictions, schema = problem()
     names = np.asarray([f"a{i}".encode() for i in range(5)])
     truth = replace(truth, image_id=names, instance_id=names)
-    predictions = replace(predictions, image_id=names, instance_id=names)
+    predictions = helpers.of_images(predictions, names, instance_id=names)
     file = write_predictions(tmp_path / "p.json", predictions)
     assert_equal(read_predictions(file, schema, truth).predictions, predictions)
 
