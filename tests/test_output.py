@@ -244,10 +244,9 @@ BY_HAND = {
     "inference/export.py": "graph and weights together, after both were checked",
     "inference/export_graph.py": "a draft in the folder that export.py publishes from",
     "inference/video_log.py": "a stopped video is gone on with",
-    "practice/layout.py": "fills a folder that atomic_folder publishes",
-    "practice/mpii.py": "fills a folder that atomic_folder publishes",
+    "models/training_state.py": "renames the state before, inside atomic_file",
+    "practice/formats.py": "fills a folder that atomic_folder publishes",
     "practice/practice.py": "fills a folder that atomic_folder publishes",
-    "practice/wflw.py": "fills a folder that atomic_folder publishes",
     "training/run_folder.py": "adds lines to a log",
 }
 

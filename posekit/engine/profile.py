@@ -152,13 +152,13 @@ def advise(limit: Limit, recipe: Recipe, device: str) -> list[str]:
         ]
     elif limit == "compute":
         found = [
-            (training.precision == "fp32", "training.precision=bf16 multiplies faster"),
+            (training.precision != "bf16", "training.precision=bf16 multiplies faster"),
             (True, "a smaller backbone or input_size, or freeze parts of the backbone"),
             (True, "more devices: torchrun --nproc-per-node N -m posekit.cli train ..."),
         ]
     else:
         found = [
-            (training.precision == "fp32", "training.precision=bf16 halves what is moved"),
+            (training.precision != "bf16", "training.precision=bf16 halves what is moved"),
             (
                 accelerated and not training.compile,
                 "training.compile=true joins norms, activations and copies",

@@ -63,10 +63,14 @@ def compare_runs(folders: Sequence[str | Path], *, allow_differences: bool = Fal
 
     Raises:
         PosekitError: a folder holds no scores.
-        ConfigError: numbers of one head were made by different protocols; names head, setting and
-            both values.
+        ConfigError: a run is named twice, or numbers of one head were made by different protocols;
+            names head, setting and both values.
     """
-    names = _names([Path(folder) for folder in folders])
+    paths = [Path(folder) for folder in folders]
+    for number, path in enumerate(paths):
+        if path.resolve() in {other.resolve() for other in paths[:number]}:
+            raise ConfigError(f"{path}: this run is named twice; name each run once")
+    names = _names(paths)
     by_run = {name: read_scores(Path(f)) for name, f in zip(names, folders, strict=True)}
     return compare_scores(by_run, allow_differences=allow_differences)
 

@@ -104,9 +104,10 @@ def random_poses(points, truth):
 
 
 FAULTS = {
-    "no_common_images": change_predictions(image_id=lambda p, t: p.image_id + 10_000),
-    "unknown_images": change_predictions(
-        image_id=lambda p, t: np.where(np.arange(len(p)) < 4, 9999, p.image_id)
+    "no_common_images": lambda t, p: (t, helpers.of_images(p, p.image_id + 10_000)),
+    "unknown_images": lambda t, p: (
+        t,
+        helpers.of_images(p, np.where(np.arange(len(p)) < 4, 9999, p.image_id)),
     ),
     "missing_images": lambda t, p: (t, p.take(np.flatnonzero(p.image_id % 2 == 0))),
     "wrong_category": change_predictions(category_id=lambda p, t: p.category_id + 4),

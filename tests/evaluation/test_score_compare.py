@@ -223,3 +223,11 @@ def test_a_folder_without_scores_says_what_to_do(tmp_path):
     (tmp_path / "eval" / "h" / "metrics.json").write_text("[]")
     with pytest.raises(PosekitError, match=r"metrics.json: expected the metrics.json of an eval"):
         read_scores(tmp_path)
+
+
+@pytest.mark.parametrize("again", ["run", "./run", "run/"])
+def test_a_run_named_twice_is_refused(tmp_path, monkeypatch, again):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    with pytest.raises(ConfigError, match="is named twice"):
+        compare_runs(["run", again])
