@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from posekit.config.recipe import Recipe
+    from posekit.output import finite
+from posekit.config.recipe import Recipe
 
 app = typer.Typer(
     name="posekit",
@@ -78,4 +79,4 @@ def read_recipe(name: str, settings: list[str] | None) -> Recipe:
 def emit(data: Any, as_json: bool) -> None:
     """Print data as JSON on standard output, if it is wanted."""
     if as_json:
-        typer.echo(json.dumps(data, default=str))
+        typer.echo(json.dumps(finite(data), default=str))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -105,7 +105,11 @@ class Batch:
         return sum(len(part.images) for part in self.parts)
 
     def to(self, device: torch.device | str) -> Batch:
-        """Return the batch on a device; copies are asynchronous where memory is pinned."""
+        """Return the batch with images, points and visibility on a device.
+
+        The rest stays where it is: no model needs it, and Apple's GPUs have no float64. Copies are
+        asynchronous where memory is pinned.
+        """
         return self._mapped(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
@@ -114,16 +118,9 @@ class Batch:
 
     def _mapped(self, move: Callable[[Tensor], Tensor]) -> Batch:
         def map_group(group: Group) -> Group:
-            values = {f.name: getattr(group, f.name) for f in fields(group)}
-            moved: dict[str, Any] = {
-                name: move(value) for name, value in values.items() if isinstance(value, Tensor)
-            }
-            return replace(group, **moved)
+            return replace(group, points=move(group.points), visibility=move(group.visibility))
 
-        parts = [
-            Part(move(part.images), tuple(map_group(group) for group in part.groups))
-            for part in self.parts
-        ]
+        parts = [Part(move(part.images), tuple(map(map_group, part.groups))) for part in self.parts]
         return replace(self, parts=tuple(parts))
 
 

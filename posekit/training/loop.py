@@ -14,8 +14,10 @@ from torch import Tensor
 
 from posekit.config.recipe import Recipe, recipe_from_dict
 from posekit.data.loader import Batch
-from posekit.errors import CheckpointError
+from posekit.errors import CheckpointError, TrainingError
 from posekit.models import PoseModel
+from posekit.models.batch_norm import unused_batch_norms
+from posekit.models.processes import to_first
 from posekit.training.accelerator import lost_processes_told
 from posekit.training.clock import Clock
 from posekit.training.compiled import compile_parts
@@ -128,7 +130,7 @@ class Trainer:
         )
         self.step = 0
         self.best: dict[str, float] = {}
-        self.errors = ErrorBook(listener)
+        self.errors, self.unheard = ErrorBook(listener), list[str]()
         if training.gradient_report_every:
             check_measurable(self.objective)
 
@@ -146,6 +148,8 @@ class Trainer:
             DatasetError: too many records of a dataset cannot be read.
         """
         self.listener.started(self.step, self.total_steps)
+        if self.writes is not None:
+            self._survive(self.writes.append_setting, self.step, self.setting())
         clock = Clock(self.recipe, self.guard.names, self.data.instances, self.accelerator)
         clock.step_cost = self.step_cost
         micro = self.recipe.training.accumulate
@@ -174,7 +178,7 @@ class Trainer:
         self.module.train()
         self.scheduler.step_update(self.step)
         for batch in batches:
-            self.errors.note(batch.errors)
+            self.unheard += batch.errors
         for extra in self.data.extras:
             extra.step_begins(self.step)
         accelerator, training = self.accelerator, self.recipe.training
@@ -233,10 +237,36 @@ class Trainer:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.best = int(state["step"]), dict(state["best"])
 
+    def setting(self) -> dict[str, Any]:
+        """Return on what and with what arithmetic the run computes, for its log."""
+        device = self.accelerator.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        return {
+            "device": name,
+            "processes": self.accelerator.num_processes,
+            "precision": self.recipe.training.precision,
+            "attention": list(self.kernels),
+            "torch": torch.__version__,
+        }
+
     def save(self) -> None:
-        """Write the resume state and the model, on the first process; the others do not wait."""
-        if self.writes is not None:
-            self.writes.save_last(self.state(), self.averaged_model)
+        """Write the resume state and the model, on the first process; the others do not wait.
+
+        Raises:
+            CheckpointError: it cannot be written.
+            TrainingError: a head's batch norm has never seen a sample, so that the head would
+                normalise by nothing; the checkpoint is written.
+        """
+        if self.writes is None:
+            return
+        self.writes.save_last(self.state(), self.averaged_model)
+        unused = unused_batch_norms(self.model)
+        if unused:
+            raise TrainingError(
+                f"step {self.step}: {unused[0]} has never seen a sample of its head, so its scores "
+                "mean nothing yet; train longer, give the head's dataset a larger share "
+                "(data.sampling), or take decoder: {norm: layer}"
+            )
 
     def _may_leave_parameters_out(self) -> bool:
         """Whether a micro-batch may give some parameters no gradient: of absent heads, experts."""
@@ -278,7 +308,7 @@ class Trainer:
         """Write to the run's folder; a disk that refuses is told and ends nothing."""
         try:
             write(*values)
-        except CheckpointError as error:
+        except (CheckpointError, TrainingError) as error:
             self.listener.warned(f"{error}; training goes on")
 
     def _between_steps(self, clock: Clock) -> None:
@@ -286,6 +316,10 @@ class Trainer:
         is_last = self.step == self.total_steps
         log_now = self.step % training.log_every == 0 or is_last
         self._tell_bad_steps(wait=log_now or self.step % training.save_every == 0)
+        if self.accelerator.num_processes == 1 or log_now:  # broken records of all processes
+            told, self.unheard = self.unheard, []
+            for messages in to_first(lambda: told) or ():
+                self.errors.note(messages)
         if log_now:
             log = clock.log(self.step, self.total_steps, self.optimizer.param_groups)
             self.listener.logged(log)

@@ -94,6 +94,10 @@ class RunFolder:
         """Add a training line to log.jsonl."""
         self._append(dataclasses.asdict(log))
 
+    def append_setting(self, step: int, setting: dict[str, Any]) -> None:
+        """Add a line about the machine that trains from `step` on to log.jsonl."""
+        self._append({"step": step, "runs_on": setting})
+
     def append_bad_step(self, bad: BadStep) -> None:
         """Add a line about a step that was left out to log.jsonl."""
         self._append({"step": bad.step, "left_out": bad.reason})
