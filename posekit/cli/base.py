@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from posekit.output import finite
+
 if TYPE_CHECKING:
-    from posekit.output import finite
-from posekit.config.recipe import Recipe
+    from posekit.config.recipe import Recipe
 
 app = typer.Typer(
     name="posekit",

@@ -63,14 +63,10 @@ def compare_runs(folders: Sequence[str | Path], *, allow_differences: bool = Fal
 
     Raises:
         PosekitError: a folder holds no scores.
-        ConfigError: a run is named twice, or numbers of one head were made by different protocols;
-            names head, setting and both values.
+        ConfigError: numbers of one head were made by different protocols; names head, setting and
+            both values.
     """
-    paths = [Path(folder) for folder in folders]
-    for number, path in enumerate(paths):
-        if path.resolve() in {other.resolve() for other in paths[:number]}:
-            raise ConfigError(f"{path}: this run is named twice; name each run once")
-    names = _names(paths)
+    names = _names([Path(folder) for folder in folders])
     by_run = {name: read_scores(Path(f)) for name, f in zip(names, folders, strict=True)}
     return compare_scores(by_run, allow_differences=allow_differences)
 
@@ -135,8 +131,13 @@ def read_scores(folder: Path) -> dict[str, Scores]:
 
 
 def _names(folders: list[Path]) -> list[str]:
+    """Return a name for each run, none twice: the folder's, its path, or that with a number."""
     short = [folder.resolve().name for folder in folders]
-    return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+    if len(set(short)) == len(short):
+        return short
+    paths = [str(folder) for folder in folders]
+    before = [paths[:number].count(path) for number, path in enumerate(paths)]
+    return [f"{p} ({n + 1})" if n else p for p, n in zip(paths, before, strict=True)]
 
 
 def best_runs(metric: str, scores: Mapping[str, Scores]) -> list[str]:
