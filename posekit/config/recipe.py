@@ -173,8 +173,8 @@ class Training(Strict):
         accumulate: micro-batches of an optimizer step.
         batch_total: samples of an optimizer step over all processes; `accumulate` then follows
             from the number of processes, so that one GPU and eight train alike.
-        precision: arithmetic of the model; 'auto' is bf16 on GPUs that have it, else fp32. Losses,
-            weights and decoding stay float32.
+        precision: arithmetic of the model; 'auto' is bf16 where the device multiplies in it, else
+            fp32. Losses, weights and decoding stay float32.
         attention: kernel of the fused attention; 'auto' takes flash or memory-efficient attention,
             never cuDNN's, whose gradient in bfloat16 is NaN now and then.
         max_bad_steps: a step whose loss or gradient is not a finite number changes nothing; so many
