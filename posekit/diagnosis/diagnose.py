@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from posekit.adapters.fields import id_text
 from posekit.data.columns import InstanceColumns
 from posekit.diagnosis.geometry import geometry_findings
 from posekit.diagnosis.pairs import Pairs, pair
@@ -15,7 +16,7 @@ from posekit.evaluation.base import Scores, evaluated_rows
 from posekit.evaluation.oks_engine import AREA_RANGES
 from posekit.evaluation.oks_nms import instance_scores
 from posekit.evaluation.protocol import OksProtocol, Protocol
-from posekit.poses.predictions import Predictions, show_id
+from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
 _MANY = 0.5
@@ -31,7 +32,7 @@ class Case:
     """What the autopsy looks at."""
 
     truth: InstanceColumns
-    predictions: Predictions
+    predictions: Poses
     schema: KeypointSchema
     protocol: Protocol
     pairs: Pairs
@@ -57,7 +58,7 @@ class Diagnosis:
 
 def diagnose(
     truth: InstanceColumns,
-    predictions: Predictions,
+    predictions: Poses,
     schema: KeypointSchema,
     protocol: Protocol,
     scores: Scores | None = None,
@@ -116,7 +117,7 @@ def _not_finite(case: Case) -> Iterator[Finding]:
         yield Finding(
             "nan_predictions",
             f"{bad.sum()} of {len(bad)} predictions hold NaN or infinity (the first: instance "
-            f"{show_id(p.instance_id[np.flatnonzero(bad)[0]])}); did training diverge?",
+            f"{id_text(p.instance_id[np.flatnonzero(bad)[0]])}); did training diverge?",
             is_fatal=bool(bad.mean() > _MANY),
         )
 
@@ -128,8 +129,8 @@ def _images(case: Case) -> Iterator[Finding]:
         yield Finding(
             "no_common_images",
             f"not one of the {len(np.unique(p.image_id))} predicted image ids is in the "
-            f"annotations (predictions: {show_id(p.image_id[0])}, annotations: "
-            f"{show_id(truth.image_id[0])}): it is the predictions file of another split or set",
+            f"annotations (predictions: {id_text(p.image_id[0])}, annotations: "
+            f"{id_text(truth.image_id[0])}): it is the predictions file of another split or set",
             is_fatal=True,
         )
         return

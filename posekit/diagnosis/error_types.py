@@ -14,8 +14,8 @@ import numpy as np
 from posekit.data.columns import InstanceColumns
 from posekit.diagnosis.pairs import Pairs, pair
 from posekit.evaluation.tables import text_table
-from posekit.poses.predictions import Predictions, exact_points
-from posekit.poses.similarity import keypoint_oks
+from posekit.poses.similarity import exact_points, keypoint_oks
+from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
 KINDS = ("good", "jitter", "inversion", "swap", "miss")
@@ -86,7 +86,7 @@ class Calibration:
 
 def error_types(
     truth: InstanceColumns,
-    predictions: Predictions,
+    predictions: Poses,
     schema: KeypointSchema,
     *,
     trust_ids: bool = False,
@@ -130,7 +130,7 @@ def keypoint_kinds(
 
 def calibration(
     truth: InstanceColumns,
-    predictions: Predictions,
+    predictions: Poses,
     schema: KeypointSchema,
     *,
     trust_ids: bool = False,

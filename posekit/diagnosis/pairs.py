@@ -8,8 +8,8 @@ import numpy as np
 
 from posekit.data.columns import InstanceColumns
 from posekit.evaluation.base import evaluated_rows
-from posekit.poses.predictions import Predictions, exact_points
-from posekit.poses.similarity import box_iou
+from posekit.poses.similarity import box_iou, exact_points
+from posekit.poses.table import Poses
 
 _LEAST_OVERLAP = 0.3
 
@@ -51,7 +51,7 @@ class Pairs:
         return np.where(self.labelled, distance, np.nan)
 
 
-def pair(truth: InstanceColumns, predictions: Predictions, *, trust_ids: bool = False) -> Pairs:
+def pair(truth: InstanceColumns, predictions: Poses, *, trust_ids: bool = False) -> Pairs:
     """Pair predictions and annotations by image and instance id, else by the overlap of boxes.
 
     Ids of detections are running numbers that fit annotations only by chance, so ids count only
@@ -92,7 +92,7 @@ def pair(truth: InstanceColumns, predictions: Predictions, *, trust_ids: bool = 
 
 
 def _by_id(
-    truth: InstanceColumns, predictions: Predictions, rows: np.ndarray
+    truth: InstanceColumns, predictions: Poses, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     images = np.asarray(truth.image_id)[np.asarray(truth.image_index)[rows]].tolist()
     ids = np.asarray(truth.instance_id)[rows].tolist()
@@ -106,7 +106,7 @@ def _by_id(
 
 
 def _by_overlap(
-    truth: InstanceColumns, predictions: Predictions, rows: np.ndarray
+    truth: InstanceColumns, predictions: Poses, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return each annotation the free prediction of its image whose box overlaps it most."""
     of_image: dict[object, list[int]] = {}
@@ -130,7 +130,7 @@ def _by_overlap(
 
 
 def _boxes_fit(
-    truth: InstanceColumns, predictions: Predictions, found: np.ndarray, rows: np.ndarray
+    truth: InstanceColumns, predictions: Poses, found: np.ndarray, rows: np.ndarray
 ) -> bool:
     overlaps = [
         box_iou(truth.box_xywh[row][None], predictions.box_xywh[i : i + 1])[0, 0]

@@ -15,7 +15,7 @@ from posekit.data.index import build_index
 from posekit.errors import ConfigError, DatasetError
 from posekit.evaluation.base import plain_values
 from posekit.evaluation.tables import text_table
-from posekit.poses.predictions import exact_points
+from posekit.poses.similarity import exact_points
 from posekit.schema import KeypointSchema
 
 _RESAMPLES = 2000

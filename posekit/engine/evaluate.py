@@ -29,7 +29,7 @@ from posekit.models import PoseModel, load_model
 from posekit.models.checkpoint import read_description
 from posekit.pages.pictures import write_best_worst
 from posekit.pages.report import write_report
-from posekit.poses.predictions import Predictions
+from posekit.poses.table import Poses
 from posekit.training.events import HeadResult
 
 COMMON_METRIC = "PCK@0.1"
@@ -50,7 +50,7 @@ class HeadEvaluation:
     """
 
     scores: Scores
-    predictions: Predictions
+    predictions: Poses
     baseline: Scores
     common: float
     baseline_common: float
@@ -131,7 +131,7 @@ class RunEvaluator:
         """Score every head of a model; only the numbers, for a run's log."""
         return {name: head_result(self.score(model, name)[0]) for name in self.heads}
 
-    def score(self, model: PoseModel, name: str) -> tuple[Scores, Predictions]:
+    def score(self, model: PoseModel, name: str) -> tuple[Scores, Poses]:
         """Run a head over its evaluation split and score it."""
         was_training = model.training
         try:
@@ -171,7 +171,7 @@ class RunEvaluator:
         return {**self.recipe.evaluation.protocol, **own, **self.settings}
 
 
-def common_metric(index: PoseIndex, predictions: Predictions, boxes: str = "annotation") -> float:
+def common_metric(index: PoseIndex, predictions: Poses, boxes: str = "annotation") -> float:
     """Return `COMMON_METRIC` of predictions: comparable between heads, whatever their own protocol.
 
     NaN for a detector's boxes, which belong to no instance.
@@ -183,7 +183,7 @@ def common_metric(index: PoseIndex, predictions: Predictions, boxes: str = "anno
     return scores.metrics[COMMON_METRIC]
 
 
-def of_annotations(index: PoseIndex, predictions: Predictions) -> Predictions:
+def of_annotations(index: PoseIndex, predictions: Poses) -> Poses:
     """Return the detections that lie on an annotated instance, with that instance's id."""
     pairs = pair(index.columns, predictions)
     ids = np.asarray(index.columns.instance_id)[pairs.truth_rows]

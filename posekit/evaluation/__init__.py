@@ -9,14 +9,14 @@ from posekit.evaluation.compare import Comparison, compare_runs
 from posekit.evaluation.protocol import Protocol
 from posekit.evaluation.registry import EVALUATORS, evaluate, get_evaluator, protocol_of
 from posekit.evaluation.score import FileScores, score_file
-from posekit.poses.predictions import Predictions
+from posekit.poses.table import Poses
 
 __all__ = [
     "EVALUATORS",
     "Comparison",
     "FileScores",
     "MeanPose",
-    "Predictions",
+    "Poses",
     "Protocol",
     "Scores",
     "compare_runs",

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from posekit.adapters.fields import id_text
 from posekit.data.columns import InstanceColumns
 from posekit.errors import PredictionError
 from posekit.evaluation.protocol import Protocol
-from posekit.poses.predictions import Predictions, show_id
+from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
 
@@ -57,14 +58,30 @@ class Scores:
         return cls(**values)
 
 
+def check_poses(poses: Poses, schema: KeypointSchema) -> None:
+    """Raise PredictionError unless the points fit the schema and are finite numbers."""
+    if poses.keypoints.shape[1:] != (len(schema), 2):
+        raise PredictionError(
+            f"predictions have {poses.keypoints.shape[1]} keypoints each, but schema "
+            f"'{schema.name}' has {len(schema)}; are they of another head or dataset?"
+        )
+    for name in ("keypoints", "scores", "box_scores"):
+        finite = np.isfinite(getattr(poses, name))
+        bad = np.flatnonzero(~finite.all(axis=tuple(range(1, finite.ndim))))
+        if bad.size:
+            raise PredictionError(
+                f"prediction {bad[0]} (instance id {id_text(poses.instance_id[bad[0]])}): field "
+                f"'{name}' holds NaN or infinity, expected finite numbers; "
+                f"{bad.size} of {len(poses)} predictions are affected"
+            )
+
+
 def evaluated_rows(truth: InstanceColumns) -> np.ndarray:
     """int64: rows of the truth that a point metric counts (labelled somewhere, no crowd region)."""
     return np.flatnonzero((truth.num_labelled > 0) & ~np.asarray(truth.is_crowd))
 
 
-def join_by_instance(
-    truth: InstanceColumns, predictions: Predictions
-) -> tuple[np.ndarray, np.ndarray]:
+def join_by_instance(truth: InstanceColumns, predictions: Poses) -> tuple[np.ndarray, np.ndarray]:
     """Find for every evaluated instance its prediction.
 
     Returns:
@@ -89,8 +106,8 @@ def join_by_instance(
         first = rows[missing[0]]
         raise PredictionError(
             f"{missing.size} of {len(rows)} annotated instances have no prediction, the first is "
-            f"instance {show_id(truth.instance_id[first])} in image "
-            f"{show_id(truth.image_id[truth.image_index[first]])}; is it the predictions file of "
+            f"instance {id_text(truth.instance_id[first])} in image "
+            f"{id_text(truth.image_id[truth.image_index[first]])}; is it the predictions file of "
             "this split?"
         )
     return rows, found
@@ -129,8 +146,8 @@ def _refuse_repeats(keys: list[Any], what: str, ids: np.ndarray) -> None:
     for i, key in enumerate(keys):
         if key in seen:
             raise PredictionError(
-                f"{what} {i}: instance id {show_id(ids[i])} appears twice in image "
-                f"{show_id(key[0])}, expected each once"
+                f"{what} {i}: instance id {id_text(ids[i])} appears twice in image "
+                f"{id_text(key[0])}, expected each once"
             )
         seen.add(key)
 

@@ -8,7 +8,8 @@ from itertools import product
 import numpy as np
 
 from posekit.data.index import PoseIndex
-from posekit.poses.predictions import Predictions
+from posekit.poses.split import split_poses
+from posekit.poses.table import Poses
 
 _NEAR = 0.1
 
@@ -53,7 +54,7 @@ class MeanPose:
         """Return the pose in boxes of centre and size (n, 2): float64 (n, K, 2) image pixels."""
         return center[:, None] + self.offsets[None] * _units(size, self.unit)[:, None]
 
-    def predict(self, index: PoseIndex, like: Predictions | None = None) -> Predictions:
+    def predict(self, index: PoseIndex, like: Poses | None = None) -> Poses:
         """Predict for the boxes of `like`, or for all usable annotated boxes of `index`."""
         if like is None:
             like = annotated_boxes(index)
@@ -62,8 +63,8 @@ class MeanPose:
         return replace(like, keypoints=points, scores=np.ones(points.shape[:2]))
 
 
-def annotated_boxes(index: PoseIndex) -> Predictions:
-    """Return predictions without a pose yet (all 0) for the usable annotated boxes of a split.
+def annotated_boxes(index: PoseIndex) -> Poses:
+    """Return poses without points yet (all 0) for the usable annotated boxes of a split.
 
     `box_xywh` is the box that crops are made around; `left_out` names the labelled instances that
     have no usable box.
@@ -75,13 +76,11 @@ def annotated_boxes(index: PoseIndex) -> Predictions:
     left = np.ones(len(columns), bool)
     left[rows] = False
     left = np.flatnonzero(left & (columns.num_labelled > 0) & ~np.asarray(columns.is_crowd))
-    num = len(index.schema)
-    return Predictions(
-        keypoints=np.zeros((len(rows), num, 2)),
-        scores=np.zeros((len(rows), num)),
-        box_xywh=np.concatenate([center - size / 2, size], axis=1),
-        box_scores=np.ones(len(rows)),
-        image_id=np.asarray(columns.image_id)[image[rows]],
+    return split_poses(
+        columns,
+        index.schema,
+        image[rows],
+        np.concatenate([center - size / 2, size], axis=1),
         instance_id=np.asarray(columns.instance_id)[rows],
         category_id=np.asarray(columns.category_id)[rows],
         input_area=size.prod(axis=1) * index.card.box.padding**2,

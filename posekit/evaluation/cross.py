@@ -20,7 +20,7 @@ from posekit.evaluation.runner import predict_split
 from posekit.evaluation.tables import text_table
 from posekit.models import PoseModel
 from posekit.output import write_text
-from posekit.poses.predictions import Predictions
+from posekit.poses.table import Poses
 from posekit.schema_map import map_schema
 
 METRIC = "PCK@0.1"
@@ -133,12 +133,12 @@ def cross_evaluate(
     return TransferMatrix(chosen, tuple(indices), values, shared)
 
 
-def score_shared(index: PoseIndex, predictions: Predictions, channels: np.ndarray) -> float:
+def score_shared(index: PoseIndex, predictions: Poses, channels: np.ndarray) -> float:
     """Return PCK@0.1 over the keypoints with a channel; the others count as not labelled."""
     known = channels >= 0
     points = predictions.keypoints[:, np.where(known, channels, 0)]
     scores = predictions.scores[:, np.where(known, channels, 0)]
-    mapped = replace(predictions, keypoints=points, scores=scores)
+    mapped = replace(predictions, schema=index.schema, keypoints=points, scores=scores)
     visibility = np.where(known, np.asarray(index.columns.visibility), 0)
     truth = replace(index.columns, visibility=visibility)
     protocol = PckProtocol(thresholds=(0.1,))

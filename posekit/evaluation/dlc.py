@@ -11,12 +11,13 @@ from posekit.evaluation import oks, pck
 from posekit.evaluation import points as pts
 from posekit.evaluation.base import Scores, protocol_dict
 from posekit.evaluation.protocol import DlcProtocol, OksProtocol, PckProtocol
-from posekit.poses.predictions import Predictions, exact_points
+from posekit.poses.similarity import exact_points
+from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
 
 def evaluate_dlc(
-    truth: InstanceColumns, predictions: Predictions, schema: KeypointSchema, protocol: DlcProtocol
+    truth: InstanceColumns, predictions: Poses, schema: KeypointSchema, protocol: DlcProtocol
 ) -> Scores:
     """Return RMSE over labelled points, RMSE over confident ones, OKS mAP and mAR, and PCK.
 

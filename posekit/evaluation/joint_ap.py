@@ -15,16 +15,17 @@ import numpy as np
 from posekit.data.columns import InstanceColumns
 from posekit.evaluation import oks
 from posekit.evaluation import points as pts
-from posekit.evaluation.base import Scores, evaluated_rows, protocol_dict
+from posekit.evaluation.base import Scores, check_poses, evaluated_rows, protocol_dict
 from posekit.evaluation.oks_nms import rank, without_repeats
 from posekit.evaluation.protocol import JointApProtocol
-from posekit.poses.predictions import Predictions, exact_points
+from posekit.poses.similarity import exact_points
+from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
 
 def evaluate_joint_ap(
     truth: InstanceColumns,
-    predictions: Predictions,
+    predictions: Poses,
     schema: KeypointSchema,
     protocol: JointApProtocol,
 ) -> Scores:
@@ -40,7 +41,7 @@ def evaluate_joint_ap(
 
     Cost: O(detections x people x K) for each image.
     """
-    predictions.check(schema)
+    check_poses(predictions, schema)
     official = _official(truth, predictions, schema, protocol)
     average = np.asarray(
         [_average_precision(*official.of_keypoint(k)) for k in range(len(schema))]
@@ -92,7 +93,7 @@ class _Official:
 
 def _official(
     truth: InstanceColumns,
-    predictions: Predictions,
+    predictions: Poses,
     schema: KeypointSchema,
     protocol: JointApProtocol,
 ) -> _Official:
@@ -132,9 +133,7 @@ def _subset(truth: InstanceColumns, people: np.ndarray, protocol: JointApProtoco
     return np.isfinite(values) & (values != 0)
 
 
-def _suppressed(
-    predictions: Predictions, schema: KeypointSchema, protocol: JointApProtocol
-) -> Predictions:
+def _suppressed(predictions: Poses, schema: KeypointSchema, protocol: JointApProtocol) -> Poses:
     if protocol.nms == "none":
         return without_repeats(predictions)
     return rank(predictions, oks.sigmas_of(schema, protocol), protocol).predictions

@@ -9,12 +9,12 @@ from posekit.evaluation import points as pts
 from posekit.evaluation.base import Scores, protocol_dict
 from posekit.evaluation.points import Points
 from posekit.evaluation.protocol import NmeProtocol
-from posekit.poses.predictions import Predictions
+from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
 
 def evaluate_nme(
-    truth: InstanceColumns, predictions: Predictions, schema: KeypointSchema, protocol: NmeProtocol
+    truth: InstanceColumns, predictions: Poses, schema: KeypointSchema, protocol: NmeProtocol
 ) -> Scores:
     """Return NME over all labelled points, FR@t and AUC@t over instances, and NME of each subset.
 

@@ -6,14 +6,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from posekit.adapters.fields import id_text
 from posekit.data.columns import InstanceColumns
 from posekit.errors import ConfigError, PredictionError
 from posekit.evaluation import oks_engine, oks_reference
-from posekit.evaluation.base import Scores, protocol_dict
+from posekit.evaluation.base import Scores, check_poses, protocol_dict
 from posekit.evaluation.oks_engine import Matches, OksDetections, OksResult, OksTruth
 from posekit.evaluation.oks_nms import Ranked, rank
 from posekit.evaluation.protocol import CrowdPoseProtocol, OksProtocol, WholeBodyProtocol
-from posekit.poses.predictions import Predictions, exact_points, show_id
+from posekit.poses.similarity import exact_points
+from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
 _BOX_TO_AREA = 0.53
@@ -63,7 +65,7 @@ class OksProblem:
 
 
 def evaluate_oks(
-    truth: InstanceColumns, predictions: Predictions, schema: KeypointSchema, protocol: OksProtocol
+    truth: InstanceColumns, predictions: Poses, schema: KeypointSchema, protocol: OksProtocol
 ) -> Scores:
     """Return COCO's ten numbers: AP and AR over thresholds, at .5, .75, and by area.
 
@@ -82,7 +84,7 @@ def evaluate_oks(
 
 def evaluate_crowdpose(
     truth: InstanceColumns,
-    predictions: Predictions,
+    predictions: Poses,
     schema: KeypointSchema,
     protocol: CrowdPoseProtocol,
 ) -> Scores:
@@ -104,7 +106,7 @@ def evaluate_crowdpose(
 
 def evaluate_wholebody(
     truth: InstanceColumns,
-    predictions: Predictions,
+    predictions: Poses,
     schema: KeypointSchema,
     protocol: WholeBodyProtocol,
 ) -> Scores:
@@ -159,10 +161,10 @@ def _of_images(
 
 
 def prepare(
-    truth: InstanceColumns, predictions: Predictions, schema: KeypointSchema, protocol: OksProtocol
+    truth: InstanceColumns, predictions: Poses, schema: KeypointSchema, protocol: OksProtocol
 ) -> OksProblem:
     """Rank the predictions and bring both sides into the engine's form."""
-    predictions.check(schema)
+    check_poses(predictions, schema)
     sigmas = sigmas_of(schema, protocol)
     ranked = rank(predictions, sigmas, protocol)
     images = np.unique(truth.image_id)
@@ -204,7 +206,7 @@ def sigmas_of(schema: KeypointSchema, protocol: OksProtocol) -> np.ndarray:
 
 
 def detection_areas(
-    predictions: Predictions, schema: KeypointSchema, protocol: OksProtocol
+    predictions: Poses, schema: KeypointSchema, protocol: OksProtocol
 ) -> np.ndarray:
     """float64 (N,): what decides the area range of a detection that matches nothing."""
     if protocol.detection_area == "box" and predictions.has_box:
@@ -287,14 +289,14 @@ def _positions(known: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.where(known[at] == values, at, -1)
 
 
-def refuse_unknown_images(images: np.ndarray, predictions: Predictions) -> None:
+def refuse_unknown_images(images: np.ndarray, predictions: Poses) -> None:
     """Raise PredictionError if a prediction is of none of the images (their ids, in any order)."""
     unknown = np.flatnonzero(~np.isin(predictions.image_id, images))
     if unknown.size:
         first = predictions.image_id[unknown[0]]
         raise PredictionError(
             f"{unknown.size} of {len(predictions)} predictions are of images that the annotations "
-            f"do not list (the first: image id {show_id(first)}); is it the predictions file of "
+            f"do not list (the first: image id {id_text(first)}); is it the predictions file of "
             "this split?"
         )
 
@@ -303,7 +305,7 @@ def _by_category(problem: OksProblem, result: OksResult) -> dict[str, dict[str, 
     if len(problem.categories) < 2:
         return {}
     table = {
-        show_id(category): numbers(result.of_category(c))
+        id_text(category): numbers(result.of_category(c))
         for c, category in enumerate(problem.categories)
     }
     return {name: row for name, row in table.items() if row["AR"] > -1}

@@ -10,19 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from posekit.evaluation.protocol import OksProtocol
-from posekit.poses.predictions import Predictions
 from posekit.poses.similarity import keypoint_oks
+from posekit.poses.table import Poses
 
 
 @dataclass(frozen=True)
 class Ranked:
     """Predictions that are left, sorted by image and instance, with one score each."""
 
-    predictions: Predictions
+    predictions: Poses
     score: np.ndarray
 
 
-def rank(predictions: Predictions, sigmas: np.ndarray, protocol: OksProtocol) -> Ranked:
+def rank(predictions: Poses, sigmas: np.ndarray, protocol: OksProtocol) -> Ranked:
     """Drop repeated instances, rescore, and suppress repeated detections.
 
     Args:
@@ -34,7 +34,7 @@ def rank(predictions: Predictions, sigmas: np.ndarray, protocol: OksProtocol) ->
     return Ranked(single.take(keep), score[keep])
 
 
-def without_repeats(predictions: Predictions) -> Predictions:
+def without_repeats(predictions: Poses) -> Poses:
     """Keep one prediction for each instance of an image, sorted by image, then by instance."""
     order = np.lexsort((predictions.instance_id, predictions.image_id))
     images, ids = predictions.image_id[order], predictions.instance_id[order]
@@ -43,7 +43,7 @@ def without_repeats(predictions: Predictions) -> Predictions:
     return predictions.take(order[is_first])
 
 
-def instance_scores(predictions: Predictions, protocol: OksProtocol) -> np.ndarray:
+def instance_scores(predictions: Poses, protocol: OksProtocol) -> np.ndarray:
     """Make one score an instance from its box's and its keypoints' scores.
 
     Returns:
@@ -62,7 +62,7 @@ def instance_scores(predictions: Predictions, protocol: OksProtocol) -> np.ndarr
 
 
 def suppress(
-    predictions: Predictions, score: np.ndarray, sigmas: np.ndarray, protocol: OksProtocol
+    predictions: Poses, score: np.ndarray, sigmas: np.ndarray, protocol: OksProtocol
 ) -> np.ndarray:
     """Return the rows that stay, ascending; categories of an image compete with one another.
 

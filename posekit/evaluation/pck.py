@@ -9,14 +9,14 @@ from posekit.evaluation import points as pts
 from posekit.evaluation.base import Scores, protocol_dict
 from posekit.evaluation.points import Points
 from posekit.evaluation.protocol import PckProtocol
-from posekit.poses.predictions import Predictions
+from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
 _AUC_STEPS = 20
 
 
 def evaluate_pck(
-    truth: InstanceColumns, predictions: Predictions, schema: KeypointSchema, protocol: PckProtocol
+    truth: InstanceColumns, predictions: Poses, schema: KeypointSchema, protocol: PckProtocol
 ) -> Scores:
     """Return the share of keypoints nearer than each threshold times the normalising length.
 

@@ -8,12 +8,12 @@ from posekit.data.columns import InstanceColumns
 from posekit.evaluation import points as pts
 from posekit.evaluation.base import Scores, protocol_dict
 from posekit.evaluation.protocol import PckhProtocol
-from posekit.poses.predictions import Predictions
+from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
 
 def evaluate_pckh(
-    truth: InstanceColumns, predictions: Predictions, schema: KeypointSchema, protocol: PckhProtocol
+    truth: InstanceColumns, predictions: Poses, schema: KeypointSchema, protocol: PckhProtocol
 ) -> Scores:
     """Return the columns at the first threshold, PCKh, and PCKh@t for the other thresholds.
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from posekit.adapters.fields import id_text
 from posekit.data.columns import InstanceColumns
 from posekit.errors import ConfigError, PredictionError
-from posekit.evaluation.base import join_by_instance
+from posekit.evaluation.base import check_poses, join_by_instance
 from posekit.evaluation.protocol import Normaliser, Protocol
-from posekit.poses.predictions import Predictions, exact_points, show_id
+from posekit.poses.similarity import exact_points
+from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
 _SAME = 1e-9
@@ -49,7 +51,7 @@ class Points:
 
 
 def join(
-    truth: InstanceColumns, predictions: Predictions, schema: KeypointSchema, protocol: Protocol
+    truth: InstanceColumns, predictions: Poses, schema: KeypointSchema, protocol: Protocol
 ) -> Points:
     """Set every labelled instance beside its prediction.
 
@@ -57,7 +59,7 @@ def join(
         PredictionError: an instance without prediction, repeated ids, NaN, wrong number of
             keypoints, or nothing labelled at all.
     """
-    predictions.check(schema)
+    check_poses(predictions, schema)
     rows, found = join_by_instance(truth, predictions)
     points = Points(
         schema=schema,
@@ -147,7 +149,7 @@ def normalised(points: Points, length: np.ndarray, *, needed: bool = True) -> np
         first = points.rows[np.flatnonzero(~usable)[0]]
         raise PredictionError(
             f"{(~usable).sum()} of {len(usable)} instances have no positive normalising length, "
-            f"the first is instance {show_id(points.truth.instance_id[first])}; check the box, the "
+            f"the first is instance {id_text(points.truth.instance_id[first])}; check the box, the "
             "two keypoints or the extra that the protocol normalises by"
         )
     error = points.error_px / np.where(usable, length, 1.0)[:, None]

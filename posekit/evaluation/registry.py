@@ -24,7 +24,7 @@ from posekit.evaluation.protocol import (
     Protocol,
     WholeBodyProtocol,
 )
-from posekit.poses.predictions import Predictions
+from posekit.poses.table import Poses
 
 _LOWER_IS_BETTER = ("NME", "FR@", "EPE", "RMSE")
 
@@ -104,7 +104,7 @@ def protocol_of(card: DatasetCard, settings: Mapping[str, Any] | None = None) ->
 def evaluate(
     card: DatasetCard,
     truth: InstanceColumns,
-    predictions: Predictions,
+    predictions: Poses,
     protocol: Protocol | None = None,
 ) -> Scores:
     """Score predictions by the official protocol of the card's dataset (or by `protocol`)."""

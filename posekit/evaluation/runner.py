@@ -26,7 +26,7 @@ from posekit.evaluation.tables import write_csv
 from posekit.models import PoseModel
 from posekit.models.predict import predict_crops
 from posekit.output import write_text
-from posekit.poses.predictions import Predictions
+from posekit.poses.table import Poses
 from posekit.version import __version__
 from posekit.warp import inverse_crop_matrices
 
@@ -45,7 +45,7 @@ def evaluate_model(
     workers: int | None = None,
     distributed: bool = False,
     progress: Progress | None = None,
-) -> tuple[Scores, Predictions]:
+) -> tuple[Scores, Poses]:
     """Predict a split with one head and score it by the dataset's official protocol.
 
     Args:
@@ -90,7 +90,7 @@ def predict_split(
     workers: int | None = None,
     distributed: bool = False,
     progress: Progress | None = None,
-) -> Predictions:
+) -> Poses:
     """Predict every box that the protocol names; arguments as `evaluate_model`.
 
     The keypoints are the head's, whatever the split's schema.
@@ -110,7 +110,7 @@ def predict_split(
         batch_size=batch_size,
         workers=_workers(len(rows)) if workers is None else workers,
         rows=rows,
-        boxes=DetectedBoxes(_image_rows(index, wanted.image_id), wanted.box_xywh),
+        boxes=DetectedBoxes(wanted.image_index, wanted.box_xywh),
     )
     num = len(model.head(head).schema)
     points, scores = np.zeros((len(wanted), num, 2)), np.zeros((len(wanted), num))
@@ -128,7 +128,10 @@ def predict_split(
             progress(done, len(rows))
     if distributed:
         points, scores, area = (_sum_of_processes(values) for values in (points, scores, area))
-    return replace(wanted, keypoints=points, scores=scores, input_area=area)
+    schema = model.head(head).schema
+    return replace(
+        wanted, head=head, schema=schema, keypoints=points, scores=scores, input_area=area
+    )
 
 
 def codec_for(model: PoseModel, head: str, protocol: Protocol) -> Codec:
@@ -179,7 +182,7 @@ def complete_protocol(protocol: Protocol, codec: Codec, head: str, index: PoseIn
 def write_results(
     folder: Path,
     scores: Scores,
-    predictions: Predictions,
+    predictions: Poses,
     index: PoseIndex,
     extra: Mapping[str, Any] | None = None,
 ) -> list[Path]:
@@ -234,12 +237,6 @@ def _with_padding(index: PoseIndex, protocol: Protocol) -> PoseIndex:
     changed = copy.copy(index)
     changed.card = index.card.model_copy(update={"box": box})
     return changed
-
-
-def _image_rows(index: PoseIndex, image_id: np.ndarray) -> np.ndarray:
-    known = np.asarray(index.columns.image_id)
-    by_id = np.argsort(known, kind="stable")
-    return by_id[np.searchsorted(known[by_id], image_id)]
 
 
 def _sum_of_processes(values: np.ndarray) -> np.ndarray:

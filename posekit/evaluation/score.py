@@ -17,8 +17,8 @@ from posekit.evaluation.oks_engine import OksResult
 from posekit.evaluation.protocol import OksProtocol, Protocol
 from posekit.evaluation.registry import evaluate, protocol_of
 from posekit.evaluation.tables import text_table
-from posekit.poses.predictions import Predictions
 from posekit.poses.read import read_predictions
+from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 from posekit.version import __version__
 
@@ -44,7 +44,7 @@ class FileScores:
     """
 
     scores: Scores
-    predictions: Predictions
+    predictions: Poses
     reference: dict[str, dict[str, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -123,7 +123,7 @@ def score_file(
 
 
 def verify_scores(
-    truth: InstanceColumns, predictions: Predictions, schema: KeypointSchema, protocol: Protocol
+    truth: InstanceColumns, predictions: Poses, schema: KeypointSchema, protocol: Protocol
 ) -> tuple[dict[str, dict[str, float]], list[str]]:
     """Run the reference evaluators on the same detections.
 
@@ -167,7 +167,7 @@ def _run(run: Reference, part: oks.OksProblem, max_detections: int) -> dict[str,
     return oks.numbers(run(part.truth, part.found, part.sigmas, categories, max_detections))
 
 
-def _with_left_out(predictions: Predictions, index: PoseIndex, protocol: Protocol) -> Predictions:
+def _with_left_out(predictions: Poses, index: PoseIndex, protocol: Protocol) -> Poses:
     """Instances that no crop can be made of need no prediction, unless the file has one."""
     if isinstance(protocol, OksProtocol):
         return predictions

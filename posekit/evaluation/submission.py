@@ -10,19 +10,20 @@ from typing import Any
 import numpy as np
 import scipy.io
 
+from posekit.adapters.fields import plain_id
 from posekit.data.columns import InstanceColumns
 from posekit.evaluation.oks import part_columns, sigmas_of
 from posekit.evaluation.oks_nms import rank
 from posekit.evaluation.protocol import JointApProtocol, OksProtocol, Protocol
 from posekit.output import atomic_file, write_text
-from posekit.poses.predictions import Predictions, plain_id
+from posekit.poses.table import Poses
 from posekit.poses.write import PART_FIELDS, PREDICTIONS_FILE, write_json_list, write_predictions
 from posekit.schema import KeypointSchema
 
 
 def write_submission(
     folder: Path,
-    predictions: Predictions,
+    predictions: Poses,
     truth: InstanceColumns,
     schema: KeypointSchema,
     protocol: Protocol,
@@ -45,7 +46,7 @@ def write_submission(
 
 
 def coco_results(
-    predictions: Predictions, schema: KeypointSchema, protocol: OksProtocol
+    predictions: Poses, schema: KeypointSchema, protocol: OksProtocol
 ) -> Iterable[dict[str, Any]]:
     """Yield COCO result records: rescored, after NMS, keypoints as flat x, y, score.
 
@@ -70,7 +71,7 @@ def coco_results(
         yield record
 
 
-def write_mpii_mat(file: Path, predictions: Predictions, truth: InstanceColumns) -> Path:
+def write_mpii_mat(file: Path, predictions: Poses, truth: InstanceColumns) -> Path:
     """Write MPII's `preds` (N, K, 2), 1-based pixels, in the order of the annotation file."""
     position = {int(i): row for row, i in enumerate(truth.instance_id)}
     preds = np.full((len(truth), *predictions.keypoints.shape[1:]), -1.0)
@@ -82,7 +83,7 @@ def write_mpii_mat(file: Path, predictions: Predictions, truth: InstanceColumns)
 
 
 def write_frames(
-    folder: Path, predictions: Predictions, truth: InstanceColumns, schema: KeypointSchema
+    folder: Path, predictions: Poses, truth: InstanceColumns, schema: KeypointSchema
 ) -> list[Path]:
     """Write one file for each folder of frames, in PoseTrack18's form, as poseval reads them.
 

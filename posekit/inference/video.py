@@ -24,9 +24,10 @@ from posekit.inference.video_io import (
     VideoSink,
     camera_number,
 )
-from posekit.inference.video_log import VideoLog, frame_record, poses_of
+from posekit.inference.video_log import VideoLog, frame_record
 from posekit.poses.boxes import BoxFile
 from posekit.poses.fusion import fuse, union_schema
+from posekit.poses.read import poses_of_frames
 from posekit.poses.table import Poses
 from posekit.poses.tracking import Tracker
 from posekit.schema import KeypointSchema
@@ -132,6 +133,8 @@ def predict_video(
             "video": reader.name, "fps": reader.info.fps, "height": reader.info.size[0],
             "width": reader.info.size[1], "head": head, "schema": schema.to_dict(),
         }  # fmt: skip
+        if reader.file is not None:
+            header["file"] = str(reader.file.absolute())
         earlier = files.recorded(header) if resume and not reader.live else 0
         follow = _Follower(schema, look, reader.info.fps)
         sink = VideoSink(files.part_video, reader.info) if look.overlay else None
@@ -140,7 +143,8 @@ def predict_video(
         images = islice(_images(reader, source), frames)
         count = 0
         for record, image in zip(files.replay(earlier), images, strict=False):
-            poses = follow(poses_of(record, image, schema, head), count)[0]
+            about = schema, head, (image.name,), (image.size,), files.part_lines
+            poses = follow(poses_of_frames([record], *about, before_smoothing=True), count)[0]
             _show(sink, image, poses, look)
             count += 1
         stream = stack.enter_context(files.open(header, earlier))
@@ -203,8 +207,9 @@ class _Follower:
         record = frame_record(poses, number, self._fps)
         if self._tracker is None:
             return poses, record
-        image = LoadedImage(poses.image_names[0], np.empty((*poses.image_sizes[0], 0), np.uint8))
-        read_back = poses_of(record, image, poses.schema, poses.head)
+        names, sizes = poses.image_names, poses.image_sizes
+        about = poses.schema, poses.head, names, sizes, Path(names[0])
+        read_back = poses_of_frames([record], *about, before_smoothing=True)
         followed = self._tracker.update(read_back, number, self._fps)
         tracked = frame_record(followed, number, self._fps)
         if self._smooth:

@@ -11,9 +11,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from posekit.errors import PredictionError
-from posekit.inference.images import LoadedImage
 from posekit.poses.table import Poses
-from posekit.schema import KeypointSchema
 
 
 def frame_record(poses: Poses, number: int, fps: float) -> dict[str, Any]:
@@ -28,26 +26,6 @@ def frame_record(poses: Poses, number: int, fps: float) -> dict[str, Any]:
         entry["keypoints"] = [[round(float(v), 4) for v in row] for row in values[i]]
         instances.append(entry)
     return {"frame": number, "time_s": round(number / fps, 5), "poses": instances}
-
-
-def poses_of(
-    record: Mapping[str, Any], image: LoadedImage, schema: KeypointSchema, head: str
-) -> Poses:
-    """Return the poses that a frame's line holds; of smoothed ones, what they were before."""
-    entries = record["poses"]
-    raw = [entry.get("raw", entry["keypoints"]) for entry in entries]
-    values = np.array(raw, dtype=np.float64).reshape(len(entries), len(schema), 3)
-    return Poses(
-        head=head,
-        schema=schema,
-        keypoints=values[..., :2].copy(),
-        scores=values[..., 2].astype(np.float32),
-        box_xywh=np.array([e["bbox"] for e in entries], dtype=np.float64).reshape(-1, 4),
-        box_scores=np.array([e["bbox_score"] for e in entries], dtype=np.float64),
-        image_index=np.zeros(len(entries), dtype=np.int64),
-        image_names=(image.name,),
-        image_sizes=(image.size,),
-    )
 
 
 class VideoLog:
@@ -71,7 +49,7 @@ class VideoLog:
         with self.part_lines.open("rb") as stream:
             for number, line in enumerate(stream):
                 record = _parsed(line)
-                if number == 0 and record is not None and record != header:
+                if number == 0 and record is not None and _same(record) != _same(header):
                     raise PredictionError(
                         f"{self.part_lines}: a stopped run of another video or head; delete it or "
                         "choose another folder"
@@ -116,3 +94,8 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return record if isinstance(record, dict) else None
+
+
+def _same(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what must agree in a run that goes on: not where the video was."""
+    return {key: value for key, value in header.items() if key != "file"}

@@ -25,16 +25,14 @@ from posekit.drawing import (
 )
 from posekit.errors import DatasetError
 from posekit.output import write_bytes
-from posekit.poses.predictions import Predictions
+from posekit.poses.table import Poses
 
 _PANEL = 250
 _CONTEXT = 1.35
 _COLUMNS = 3
 
 
-def instance_errors(
-    truth: InstanceColumns, predictions: Predictions
-) -> tuple[np.ndarray, np.ndarray]:
+def instance_errors(truth: InstanceColumns, predictions: Poses) -> tuple[np.ndarray, np.ndarray]:
     """Measure how far each prediction is from the annotation whose box it was made in.
 
     Returns:
@@ -58,7 +56,7 @@ def instance_errors(
 
 
 def write_best_worst(
-    folder: str | Path, index: PoseIndex, predictions: Predictions, count: int = 12
+    folder: str | Path, index: PoseIndex, predictions: Poses, count: int = 12
 ) -> dict[str, Path]:
     """Write best.png and worst.png: contact sheets of the best and the worst predictions.
 
@@ -108,7 +106,7 @@ def write_best_worst(
     return written
 
 
-def _tile(index: PoseIndex, predictions: Predictions, i: int, row: int) -> np.ndarray | None:
+def _tile(index: PoseIndex, predictions: Poses, i: int, row: int) -> np.ndarray | None:
     """Return truth and prediction of labelled keypoints side by side; None without an image."""
     columns, schema = index.columns, index.schema
     declared = columns.image_size[columns.image_index[row]]

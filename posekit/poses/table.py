@@ -1,4 +1,4 @@
-"""What prediction gives: named keypoints of instances in images, and their conversions."""
+"""N instances with named keypoints: the one form from readers and models to scores and pages."""
 
 from __future__ import annotations
 
@@ -15,22 +15,41 @@ from posekit.output import write_text
 from posekit.poses import conversions
 from posekit.schema import KeypointSchema
 
+_OF_INSTANCES = (
+    "keypoints", "scores", "box_xywh", "box_scores", "image_index", "instance_id", "category_id",
+    "input_area",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Poses:
     """N predicted instances in M images, by one head.
 
+    Poses of a dataset's split also know the ids of its images and instances, by which they are
+    scored (see `posekit.poses.split`).
+
     Attributes:
         head: the head that predicted them, or the heads joined by '+'.
         schema: names of the K keypoints, skeleton.
         keypoints: float64 (N, K, 2), (x, y) in pixels of the image.
-        scores: float32 (N, K): confidence of each keypoint.
+        scores: float (N, K): confidence of each keypoint.
         box_xywh: float64 (N, 4): the boxes that were given, or the whole image.
         box_scores: float64 (N,): the detector's, 1 where there was none.
         image_index: int64 (N,): position of the image, below M.
         image_names: M file paths or "image N".
         image_sizes: M times (height, width).
         track_id: int64 (N,): identity across the frames of a video, or None.
+        image_ids: (M,) int64 or bytes: ids of the dataset's images, or None.
+        instance_id: (N,) int64 or bytes: the annotation whose box was used, or a running number.
+        category_id: int64 (N,), 1 if not given.
+        input_area: float64 (N,): area of the padded, aspect-fixed crop in image pixels, which
+            OKS-NMS takes as the instance's area; that of the box if not given.
+        has_box: False if no box was given (a predictions file may leave it out).
+        left_out: (image id, instance id) of annotated instances that could not be cropped, such as
+            those with an empty box; point metrics leave them out, OKS counts them as missed.
+
+    Raises:
+        PredictionError: arrays of different lengths.
     """
 
     head: str
@@ -43,9 +62,38 @@ class Poses:
     image_names: tuple[str, ...]
     image_sizes: tuple[tuple[int, int], ...]
     track_id: np.ndarray | None = None
+    image_ids: np.ndarray | None = None
+    # None only until __post_init__ has filled them in.
+    instance_id: np.ndarray = None  # type: ignore[assignment]
+    category_id: np.ndarray = None  # type: ignore[assignment]
+    input_area: np.ndarray = None  # type: ignore[assignment]
+    has_box: bool = True
+    left_out: frozenset[tuple[Any, Any]] = frozenset()
+
+    def __post_init__(self) -> None:
+        n = len(self.keypoints)
+        if self.instance_id is None:
+            object.__setattr__(self, "instance_id", np.arange(n))
+        if self.category_id is None:
+            object.__setattr__(self, "category_id", np.ones(n, dtype=np.int64))
+        if self.input_area is None:
+            object.__setattr__(self, "input_area", self.box_xywh[:, 2] * self.box_xywh[:, 3])
+        lengths = {name: len(getattr(self, name)) for name in _OF_INSTANCES}
+        if set(lengths.values()) - {n}:
+            raise PredictionError(f"poses of different lengths: {lengths}")
 
     def __len__(self) -> int:
         return len(self.keypoints)
+
+    @property
+    def image_id(self) -> np.ndarray:
+        """(N,) int64 or bytes: id of each instance's image in the dataset."""
+        if self.image_ids is None:
+            raise PredictionError(
+                f"these {len(self)} poses do not say which images of a dataset they are of; read "
+                "them with posekit.poses.read.read_predictions, or evaluate the model on the split"
+            )
+        return self.image_ids[self.image_index]
 
     @property
     def instance_scores(self) -> np.ndarray:
@@ -78,8 +126,7 @@ class Poses:
 
     def take(self, rows: np.ndarray | slice) -> Poses:
         """Return the chosen instances (indices or bool mask) of the same images."""
-        arrays = ("keypoints", "scores", "box_xywh", "box_scores", "image_index")
-        chosen: dict[str, Any] = {name: getattr(self, name)[rows] for name in arrays}
+        chosen: dict[str, Any] = {name: getattr(self, name)[rows] for name in _OF_INSTANCES}
         track = None if self.track_id is None else self.track_id[rows]
         return replace(self, **chosen, track_id=track)
 
@@ -94,6 +141,7 @@ class Poses:
                     image_index=np.zeros(len(part), dtype=np.int64),
                     image_names=(name,),
                     image_sizes=(self.image_sizes[number],),
+                    image_ids=None if self.image_ids is None else self.image_ids[[number]],
                 ),
             )
 

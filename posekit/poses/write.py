@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from posekit.adapters.fields import plain_id
 from posekit.output import write_text
-from posekit.poses.predictions import Predictions, plain_id
+from posekit.poses.table import Poses
 
 PREDICTIONS_FILE = "predictions.json"
 PART_FIELDS = {"body": "keypoints", "foot": "foot_kpts", "face": "face_kpts"}
 PART_FIELDS |= {"lefthand": "lefthand_kpts", "righthand": "righthand_kpts"}
 
 
-def write_predictions(file: Path, predictions: Predictions) -> Path:
+def write_predictions(file: Path, predictions: Poses) -> Path:
     """Write posekit's own file: one record a line in a JSON list, nothing rounded.
 
     Fields: id, image_id, category_id, bbox [x, y, w, h], bbox_score, keypoints [[x, y, score]],

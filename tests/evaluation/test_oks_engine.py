@@ -154,7 +154,7 @@ def test_what_is_found_on_an_empty_image_counts_as_wrong():
     truth, predictions, schema = small()
     truth = replace(truth, image_id=np.append(truth.image_id, 99))
     ghost = predictions.take(np.zeros(1, int))
-    ghost = replace(ghost, image_id=np.asarray([99]), box_scores=np.asarray([2.0]))
+    ghost = helpers.changed(ghost, image_id=np.asarray([99]), box_scores=np.asarray([2.0]))
     both_ = {
         name: np.concatenate([getattr(predictions, name), getattr(ghost, name)])
         for name in ("keypoints", "scores", "box_xywh", "box_scores", "image_id")
@@ -163,7 +163,9 @@ def test_what_is_found_on_an_empty_image_counts_as_wrong():
         name: np.concatenate([getattr(predictions, name), getattr(ghost, name)])
         for name in ("instance_id", "category_id", "input_area")
     }
-    scores = evaluate_oks(truth, replace(predictions, **both_, **rest), schema, OksProtocol())
+    scores = evaluate_oks(
+        truth, helpers.changed(predictions, **both_, **rest), schema, OksProtocol()
+    )
     assert scores.metrics["AP"] < 0.95
     assert scores.metrics["AR"] == 1.0
 
@@ -207,7 +209,7 @@ def test_boxes_that_were_derived_from_keypoints_are_told():
 
 def test_predictions_of_unknown_images_are_refused():
     truth, predictions, schema = small()
-    moved = replace(predictions, image_id=predictions.image_id + 3)
+    moved = helpers.changed(predictions, image_id=predictions.image_id + 3)
     with pytest.raises(PredictionError, match=r"3 of 6 predictions are of images .* image id 6"):
         evaluate_oks(truth, moved, schema, OksProtocol())
 

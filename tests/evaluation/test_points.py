@@ -22,7 +22,7 @@ from posekit.evaluation.protocol import (
     PckhProtocol,
     PckProtocol,
 )
-from posekit.poses.predictions import exact_points
+from posekit.poses.similarity import exact_points
 
 NUM = 4
 
@@ -211,7 +211,7 @@ def test_a_repeated_id_is_named():
     ids = np.array(predictions.instance_id)
     images = np.array(predictions.image_id)
     ids[5], images[5] = ids[4], images[4]
-    twice = replace(predictions, instance_id=ids, image_id=images)
+    twice = helpers.changed(predictions, instance_id=ids, image_id=images)
     with pytest.raises(PredictionError, match="prediction 5: instance id 4 appears twice"):
         evaluate_pck(truth, twice, schema, PckProtocol())
 

@@ -12,7 +12,8 @@ from posekit.adapters.base import Instance
 from posekit.config.cards import dataset_card_from_dict
 from posekit.data.index import PoseIndex, build_index
 from posekit.pages.pictures import instance_errors, write_best_worst
-from posekit.poses.predictions import Predictions
+from posekit.poses.split import split_poses
+from posekit.poses.table import Poses
 
 POINTS = np.array([[30, 20], [70, 20], [50, 80]], dtype=np.float32)
 
@@ -44,14 +45,14 @@ def index(tmp_path: Path) -> PoseIndex:
     return build_index(card, tmp_path, "val", tmp_path / "cache", adapter=read)
 
 
-def predict(index: PoseIndex, shifts: list[float]) -> Predictions:
+def predict(index: PoseIndex, shifts: list[float]) -> Poses:
     columns = index.columns
     keypoints = np.asarray(columns.keypoints, dtype=np.float64) + np.array(shifts)[:, None, None]
     count = len(keypoints)
-    predictions = Predictions(
-        keypoints, np.full(keypoints.shape[:2], 0.5), np.asarray(columns.box_xywh),
-        np.ones(count), columns.image_id[columns.image_index], columns.instance_id,
-        np.ones(count, dtype=np.int64), np.ones(count),
+    predictions = split_poses(
+        columns, index.schema, np.asarray(columns.image_index), np.asarray(columns.box_xywh),
+        keypoints=keypoints, scores=np.full(keypoints.shape[:2], 0.5),
+        instance_id=np.array(columns.instance_id),
     )  # fmt: skip
     return predictions.take(np.arange(count)[::-1])
 
