@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from posekit.config.cards import load_dataset_card
 from posekit.data.index import PoseIndex, build_index
 from posekit.engine.evaluate import RunEvaluator, recipe_of
 from posekit.engine.setup import read_heads
-from posekit.errors import ConfigError, PosekitError
+from posekit.errors import ConfigError
 from posekit.pages.view import write_poses_view, write_view
 from posekit.poses.read import read_poses, read_predictions
 from posekit.poses.table import Poses
-from posekit.schema import KeypointSchema
 
 
 def view(
@@ -47,12 +45,7 @@ def view(
         return write_view(out, index, _predictions(file, index), limit=limit)
     is_predicted = path.is_dir() or path.name.endswith((".poses.json", ".poses.jsonl"))
     if is_predicted and dataset is None:
-        files = sorted(path.rglob("*.poses.json*")) if path.is_dir() else [path]
-        if not files:
-            raise ConfigError(
-                f"{path}: found neither recipe.yaml (a run) nor *.poses.json (of `posekit predict`)"
-            )
-        return write_poses_view(out, _read_poses(files), str(path), limit=limit)
+        return write_poses_view(out, read_poses(path), str(path), limit=limit)
     name = dataset if dataset is not None else str(what)
     if split is None or root is None:
         raise ConfigError(f"{what}: to look at a dataset, give --split and --root as well")
@@ -78,14 +71,3 @@ def _evaluated(run: Path, head: str | None) -> tuple[PoseIndex, Path]:
     recipe = recipe_of(run)
     evaluator = RunEvaluator(recipe, read_heads(recipe), [name])
     return evaluator.index(name), files[name]
-
-
-def _read_poses(files: list[Path]) -> Iterator[Poses]:
-    """Yield what `posekit predict` wrote; of all heads' files the fused poses."""
-    first: KeypointSchema | None = None
-    for file in files:
-        poses = read_poses(file)
-        first = first or poses.schema
-        if poses.schema.keypoints != first.keypoints:
-            raise PosekitError(f"{file}: its keypoints are of another head than those before it")
-        yield poses

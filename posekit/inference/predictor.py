@@ -17,7 +17,7 @@ from posekit.inference.images import MAX_PIXELS, LoadedImage, is_one_image, load
 from posekit.models import PoseModel, load_model, read_description
 from posekit.models.predict import predict_crops
 from posekit.poses.fusion import fuse, union_schema
-from posekit.poses.table import Poses
+from posekit.poses.table import Poses, join
 from posekit.schema import KeypointSchema
 from posekit.warp import box_matrices, cut_crops
 
@@ -180,9 +180,8 @@ class Predictor:
         for _, poses in self.stream(pending, chosen):
             for name in heads:
                 parts[name].append(poses[name])
-        return {
-            name: join(parts[name]) or self._empty(name) for name in heads
-        }  # no image: no poses
+        # no image: no poses
+        return {name: join(parts[name]) if parts[name] else self._empty(name) for name in heads}
 
     def _empty(self, head: str) -> Poses:
         return _poses(head, self.model, np.zeros((0, 4)), (), ())
@@ -329,27 +328,6 @@ def check_boxes(boxes: Any, image: LoadedImage) -> np.ndarray:
                 "width, height, not two corners"
             )
     return array
-
-
-def join(parts: Sequence[Poses]) -> Poses | None:
-    """Join the poses of several sets of images into one; None if there are no parts."""
-    if not parts:
-        return None
-    shift = np.cumsum([0, *(len(part.image_names) for part in parts)])
-    index = [part.image_index + shift[i] for i, part in enumerate(parts)]
-    tracked = all(part.track_id is not None for part in parts)
-    return Poses(
-        head=parts[0].head,
-        schema=parts[0].schema,
-        keypoints=np.concatenate([part.keypoints for part in parts]),
-        scores=np.concatenate([part.scores for part in parts]),
-        box_xywh=np.concatenate([part.box_xywh for part in parts]),
-        box_scores=np.concatenate([part.box_scores for part in parts]),
-        image_index=np.concatenate(index),
-        image_names=tuple(name for part in parts for name in part.image_names),
-        image_sizes=tuple(size for part in parts for size in part.image_sizes),
-        track_id=np.concatenate([np.asarray(p.track_id) for p in parts]) if tracked else None,
-    )
 
 
 def _poses(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +63,12 @@ def write_view(
     return _write_page(Path(file), title, index.schema, items)
 
 
-def write_poses_view(
-    file: str | Path, poses: Iterable[Poses], title: str, *, limit: int = 600
-) -> Path:
+def write_poses_view(file: str | Path, poses: Poses, title: str, *, limit: int = 600) -> Path:
     """Write one HTML page of predictions without truth; see `write_view`.
 
     Args:
         file: the page to write.
-        poses: predictions of one schema; their images are read from where their names say.
+        poses: predictions; their images are read from where their names say.
         title: the page's title.
         limit: how many instances the page holds at most.
 
@@ -78,17 +76,14 @@ def write_poses_view(
         PosekitError: nothing to show, or the page cannot be written.
     """
     items: list[dict[str, Any]] = []
-    schema: KeypointSchema | None = None
     frames: dict[str, Iterator[tuple[int, np.ndarray]]] = {}
-    for found in poses:
-        schema = schema or found.schema
-        for name, part in found.by_image():
-            pixels = _pixels(name, frames) if len(part) and len(items) < limit else None
-            if pixels is not None:
-                items += [_pose_item(part, i, pixels, Path(name).name) for i in range(len(part))]
-    if schema is None or not items:
+    for name, part in poses.by_image():
+        pixels = _pixels(name, frames) if len(part) and len(items) < limit else None
+        if pixels is not None:
+            items += [_pose_item(part, i, pixels, Path(name).name) for i in range(len(part))]
+    if not items:
         raise PosekitError(f"{title}: no instance can be shown; are the images where they were?")
-    return _write_page(Path(file), title, schema, items[:limit])
+    return _write_page(Path(file), title, poses.schema, items[:limit])
 
 
 def _pixels(name: str, frames: dict[str, Iterator[tuple[int, np.ndarray]]]) -> np.ndarray | None:

@@ -28,7 +28,7 @@ from posekit.adapters.files import load_json, load_mat, read_text
 from posekit.data.columns import InstanceColumns
 from posekit.errors import ConfigError, DatasetError, PredictionError
 from posekit.poses.split import default_category, in_split, split_poses
-from posekit.poses.table import Poses
+from posekit.poses.table import Poses, join
 from posekit.poses.write import PART_FIELDS
 from posekit.schema import KeypointSchema
 
@@ -61,7 +61,8 @@ def read_predictions(
     Args:
         file: posekit's predictions.json, COCO results (also whole-body ones), MPII's pred.mat, or
             what `posekit predict` writes (*.poses.json, whose images are found by the ends of their
-            paths; *.poses.jsonl, whose frames are the images of the folder of the video's name).
+            paths; *.poses.jsonl, whose frames are the images of the folder of the video's name; or
+            the folder of such files).
         schema: the schema that the keypoints must fit.
         truth: the annotations; images that they do not list are an error.
 
@@ -72,7 +73,7 @@ def read_predictions(
     with prediction_errors():
         if path.suffix == ".mat":
             return PredictionsFile(_read_mat(path, schema, truth), is_final=False)
-        data = None if path.suffix == ".jsonl" else read_json(path)
+        data = None if path.is_dir() or path.suffix == ".jsonl" else read_json(path)
         data = data.get("fused", data) if isinstance(data, dict) else data
         if data is None or _is_predicted(data):
             poses = read_poses(path) if data is None else _poses_of(data, path)
@@ -277,7 +278,7 @@ def _read_mat(file: Path, schema: KeypointSchema, truth: InstanceColumns) -> Pos
 
 
 def read_poses(file: str | Path) -> Poses:
-    """Read what `posekit predict` writes: *.poses.json, or *.poses.jsonl of a video.
+    """Read what `posekit predict` writes: *.poses.json, *.poses.jsonl of a video, or their folder.
 
     Of a file of all heads the fused poses are read, of smoothed frames the smoothed points. A
     video or image that is not where it was predicted is looked for beside the file.
@@ -286,6 +287,15 @@ def read_poses(file: str | Path) -> Poses:
         PredictionError: the file cannot be read or is of another kind.
     """
     path = Path(file)
+    if path.is_dir():
+        files = sorted(path.rglob("*.poses.json*"))
+        if not files:
+            raise PredictionError(f"{path}: found no *.poses.json of `posekit predict` in it")
+        parts = [read_poses(one) for one in files]
+        for one, part in zip(files, parts, strict=True):
+            if part.schema.keypoints != parts[0].schema.keypoints:
+                raise PredictionError(f"{one}: its keypoints are not those of {files[0].name}")
+        return join(parts)
     with prediction_errors():
         if path.suffix != ".jsonl":
             data = read_json(path)

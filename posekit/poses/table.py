@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
@@ -210,3 +210,24 @@ class Poses:
     def to_supervision(self) -> Any:
         """Return supervision's KeyPoints; PredictionError without the package supervision."""
         return conversions.to_supervision(self)
+
+
+def join(parts: Sequence[Poses]) -> Poses:
+    """Join the poses of several sets of images, at least one, into one without a dataset's ids."""
+    shift = np.cumsum([0, *(len(part.image_names) for part in parts)])
+
+    def all_of(name: str) -> np.ndarray:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    return Poses(
+        head=parts[0].head,
+        schema=parts[0].schema,
+        keypoints=all_of("keypoints"),
+        scores=all_of("scores"),
+        box_xywh=all_of("box_xywh"),
+        box_scores=all_of("box_scores"),
+        image_index=np.concatenate([p.image_index + shift[i] for i, p in enumerate(parts)]),
+        image_names=tuple(name for part in parts for name in part.image_names),
+        image_sizes=tuple(size for part in parts for size in part.image_sizes),
+        track_id=None if any(p.track_id is None for p in parts) else all_of("track_id"),
+    )

@@ -105,7 +105,7 @@ def test_what_predict_wrote_is_shown(tmp_path, tiny):
 def test_what_is_missing_is_named(run, tmp_path):
     with pytest.raises(ConfigError, match="give --split and --root"):
         view("blobs", tmp_path / "v.html")
-    with pytest.raises(ConfigError, match=r"neither recipe.yaml .* nor \*\.poses\.json"):
+    with pytest.raises(PredictionError, match=r"found no \*\.poses\.json of `posekit predict`"):
         view(tmp_path / "data", tmp_path / "v.html")
     with pytest.raises(ConfigError, match="head 'rings' was not evaluated"):
         view(run, tmp_path / "v.html", head="rings")

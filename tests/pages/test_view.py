@@ -111,14 +111,14 @@ def test_predictions_without_truth_are_a_page_too(index: PoseIndex):
         "a", SCHEMA_A, POINTS[None].astype(float), np.full((1, 3), 0.25, np.float32), boxes,
         np.ones(1), np.zeros(1, np.int64), (name,), ((100, 120),),
     )  # fmt: skip
-    page = write_poses_view(index.root / "p.html", [poses], "my folder")
+    page = write_poses_view(index.root / "p.html", poses, "my folder")
     data = data_of(page)
     assert (data["truth"], data["items"][0]["s"], data["items"][0]["err"]) == (False, 0.25, None)
     text = page.read_text(encoding="utf-8")
     assert 'id="truth"' not in text
     assert 'id="prediction"' in text
     with pytest.raises(PosekitError, match="gone: no instance can be shown"):
-        write_poses_view(index.root / "p.html", [], "gone")
+        write_poses_view(index.root / "p.html", poses[[]], "gone")
 
 
 def test_an_unreadable_image_is_passed_over_and_none_left_is_an_error(index: PoseIndex):
