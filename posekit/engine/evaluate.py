@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from posekit.config.recipe import Recipe, load_recipe, recipe_from_dict
 from posekit.data.index import PoseIndex
 from posekit.diagnosis.diagnose import Diagnosis, diagnose
@@ -183,13 +181,6 @@ def common_metric(index: PoseIndex, predictions: Poses, boxes: str = "annotation
     return scores.metrics[COMMON_METRIC]
 
 
-def of_annotations(index: PoseIndex, predictions: Poses) -> Poses:
-    """Return the detections that lie on an annotated instance, with that instance's id."""
-    pairs = pair(index.columns, predictions)
-    ids = np.asarray(index.columns.instance_id)[pairs.truth_rows]
-    return dataclasses.replace(predictions.take(pairs.rows), instance_id=ids)
-
-
 def evaluate_run(
     run: str | Path,
     *,
@@ -238,8 +229,8 @@ def evaluate_run(
         where, index = folder / "eval" / name, evaluator.index(name)
         write_results(where, done.scores, done.predictions, index, extra=_beside(done))
         if report:
-            shown = done.predictions if done.by_id else of_annotations(index, done.predictions)
-            write_best_worst(where, index, shown)
+            pairs = pair(index.columns, done.predictions, trust_ids=done.by_id)
+            write_best_worst(where, index, pairs)
     if report and not rank:
         write_report(folder)
     return results
