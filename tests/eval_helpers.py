@@ -73,9 +73,7 @@ def golden_predictions(file: Path) -> Poses:
     rows = json.loads(file.read_text())
     points = np.asarray([r["keypoints"] for r in rows], dtype=float)
     ids = [r.get("id", r.get("index")) for r in rows]
-    schema = make_schema(points.shape[1])
-    return Poses.of_dataset(
-        schema,
+    return make_poses(
         keypoints=points[..., :2],
         scores=points[..., 2] if points.shape[2] > 2 else np.ones(points.shape[:2]),
         box_xywh=np.asarray([r.get("bbox", [0, 0, 0, 0]) for r in rows], dtype=float),
@@ -132,7 +130,32 @@ def make_predictions(points: np.ndarray, truth: InstanceColumns, **fields) -> Po
         "category_id": truth.category_id,
         "input_area": np.asarray(truth.box_xywh[:, 2:].prod(axis=1) * 1.25**2),
     }
-    return Poses.of_dataset(make_schema(points.shape[1]), **{**values, **fields})
+    return make_poses(**{**values, **fields})
+
+
+def make_poses(keypoints: np.ndarray, image_id: np.ndarray, **fields) -> Poses:
+    """Poses of images that are known by their ids alone."""
+    ids, rows = np.unique(image_id, return_inverse=True)
+    return Poses(
+        head="made",
+        schema=make_schema(keypoints.shape[1]),
+        keypoints=keypoints,
+        image_index=rows,
+        image_names=tuple(str(i) for i in ids.tolist()),
+        image_sizes=((0, 0),) * len(ids),
+        image_ids=ids,
+        **fields,
+    )
+
+
+def changed(poses: Poses, **fields) -> Poses:
+    """`replace` for poses whose images may change too, by their ids."""
+    if "image_id" in fields:
+        ids, rows = np.unique(fields.pop("image_id"), return_inverse=True)
+        names, sizes = tuple(str(i) for i in ids.tolist()), ((0, 0),) * len(ids)
+        fields |= {"image_ids": ids, "image_index": rows, "image_names": names}
+        fields["image_sizes"] = sizes
+    return replace(poses, **fields)
 
 
 def make_schema(num: int, sigma: float | None = 0.05) -> KeypointSchema:

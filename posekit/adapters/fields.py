@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 
-from posekit.errors import DatasetError
+from posekit.errors import DatasetError, nearest
 from posekit.schema import KeypointSchema
 
 _INT64 = 1 << 63
@@ -43,7 +43,8 @@ def field_of(record: Mapping[str, Any], key: str, place: Place) -> Any:
     """Return a record's field; DatasetError names the fields that there are."""
     if key not in record:
         present = ", ".join(map(str, record)) or "nothing"
-        place.fail(f"key '{key}' is missing (found {show(present)[1:-1]})")
+        hint = nearest(key, map(str, record))
+        place.fail(f"key '{key}' is missing{hint} (found {show(present)[1:-1]})")
     return record[key]
 
 
@@ -102,6 +103,16 @@ def identifier(value: Any, what: str, place: Place) -> int | str:
             place.fail(f"{what}: found {show(value)}, expected a number or text")
         return value
     return whole(value, what, place)
+
+
+def id_text(value: Any) -> str:
+    """Return an id as a person writes it; text ids are bytes in columns."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def plain_id(value: Any) -> int | str:
+    """Return an id of a column as JSON writes it."""
+    return value.decode() if isinstance(value, bytes) else int(value)
 
 
 def image_path(folder: str, name: Any, place: Place) -> str:

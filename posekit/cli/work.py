@@ -152,20 +152,27 @@ def _pairs(datasets: list[str], splits: list[str]) -> list[tuple[str, str]]:
 @app.command()
 @runs_cards
 def score(
-    predictions: Annotated[Path, typer.Argument(help="Predictions file (official format).")],
+    predictions: Annotated[
+        Path, typer.Argument(help="Predictions file, or what `posekit predict` wrote.")
+    ],
     dataset: Annotated[str, typer.Option(help="Name or path of the dataset's card.")],
     split: Annotated[str, typer.Option(help="Split that the predictions are for.")],
     root: Annotated[
         Path | None, typer.Option(help="The dataset's folder; data/FOLDER by default.")
     ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Run the reference beside it.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the scores, for `posekit compare`.")
+    ] = None,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Score a predictions file by a dataset's official protocol, without any model."""
     from posekit.engine import score as engine  # noqa: PLC0415
 
-    done = engine.score(predictions, dataset, split, root, settings=settings or (), verify=verify)
+    done = engine.score(
+        predictions, dataset, split, root, settings=settings or (), verify=verify, out=out
+    )
     emit(done.to_dict(), as_json)
     console = make_console(as_json)
     console.print(done.file.text(), highlight=False)

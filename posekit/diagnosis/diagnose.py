@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from posekit.adapters.fields import id_text
 from posekit.data.columns import InstanceColumns
 from posekit.diagnosis.findings import Finding
 from posekit.diagnosis.geometry import geometry_findings
@@ -16,7 +17,7 @@ from posekit.evaluation.base import Scores, evaluated_rows
 from posekit.evaluation.oks_engine import AREA_RANGES
 from posekit.evaluation.oks_nms import instance_scores
 from posekit.evaluation.protocol import OksProtocol, Protocol
-from posekit.poses.table import Poses, id_text
+from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
 _MANY = 0.5

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from posekit.config.plug_ins import takes_allow_code
@@ -204,13 +203,6 @@ def common_metric(index: PoseIndex, predictions: Poses, boxes: str = "annotation
     return scores.metrics[COMMON_METRIC]
 
 
-def of_annotations(index: PoseIndex, predictions: Poses) -> Poses:
-    """Return the detections that lie on an annotated instance, with that instance's id."""
-    pairs = pair(index.columns, predictions)
-    ids = np.asarray(index.columns.instance_id)[pairs.truth_rows]
-    return dataclasses.replace(predictions.take(pairs.rows), instance_id=ids)
-
-
 @takes_allow_code
 def evaluate_run(
     run: str | Path,
@@ -271,8 +263,8 @@ def evaluate_run(
             write_results(where, done.scores, done.predictions, index, extra=_beside(done))
             results[name] = done.result
             if report:
-                shown = done.predictions if done.by_id else of_annotations(index, done.predictions)
-                write_best_worst(where, index, shown)
+                pairs = pair(index.columns, done.predictions, trust_ids=done.by_id)
+                write_best_worst(where, index, pairs)
     if report and not rank:
         with _told(failures.append, "report"):
             write_report(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,10 @@ from posekit.config.plug_ins import takes_allow_code
 from posekit.data.index import build_index
 from posekit.diagnosis.diagnose import Diagnosis, diagnose
 from posekit.errors import ConfigError
+from posekit.evaluation.base import plain_values
 from posekit.evaluation.registry import protocol_of, split_settings
 from posekit.evaluation.score import FileScores, score_file
+from posekit.output import write_text
 
 
 @dataclass(frozen=True)
@@ -52,17 +55,20 @@ def score(
     *,
     settings: Sequence[str] = (),
     verify: bool = False,
+    out: str | Path | None = None,
     allow_code: bool = False,
 ) -> Scored:
     """Score a predictions file by a dataset's official protocol, without any model.
 
     Args:
-        predictions: the file, in a form that `posekit.evaluation.score.score_file` reads.
+        predictions: a file that `posekit.poses.read.read_predictions` reads, or the folder that
+            `posekit predict` wrote.
         dataset: name or path of the dataset's card.
         split: the split that the predictions are for.
         root: the dataset's folder; data/FOLDER if left out.
         settings: `KEY=value` settings laid over the card's protocol, e.g. `nms=none`.
         verify: also run the reference implementation on the same detections.
+        out: folder to write the scores into, which `posekit compare` takes like a run's.
         allow_code: let the cards run code that they name (see docs/plug_ins.md).
 
     Raises:
@@ -78,4 +84,8 @@ def score(
     done = score_file(predictions, index, settings=protocol, verify=verify)
     used = protocol_of(index.card, protocol)
     found = diagnose(index.columns, done.predictions, index.schema, used, done.scores)
-    return Scored(done, found)
+    scored = Scored(done, found)
+    if out is not None:
+        content = json.dumps(plain_values(scored.to_dict()), indent=1)
+        write_text(Path(out) / "eval" / card.name / "metrics.json", content + "\n")
+    return scored

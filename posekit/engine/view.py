@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
 
 from posekit.config.cards import load_dataset_card
 from posekit.config.plug_ins import takes_allow_code
 from posekit.data.index import PoseIndex, build_index
-from posekit.diagnosis.error_types import KINDS, keypoint_kinds
-from posekit.diagnosis.pairs import pair
 from posekit.engine.evaluate import RunEvaluator, recipe_of
 from posekit.engine.setup import read_heads
-from posekit.errors import ConfigError, PosekitError, PredictionError
-from posekit.pages.view import Answers, write_poses_view, write_view
+from posekit.errors import ConfigError
+from posekit.pages.view import write_poses_view, write_view
 from posekit.poses.read import read_poses, read_predictions
 from posekit.poses.table import Poses
-from posekit.schema import KeypointSchema
 
 
 @takes_allow_code
@@ -52,37 +46,20 @@ def view(
     path = Path(what)
     if path.is_dir() and (path / "recipe.yaml").is_file():
         index, file = _evaluated(path, head)
-        return write_view(out, index, read_answers(file, index), limit=limit)
-    if path.is_dir() or path.name.endswith((".poses.json", ".poses.jsonl")):
-        files = sorted(path.rglob("*.poses.json*")) if path.is_dir() else [path]
-        if not files:
-            raise ConfigError(
-                f"{path}: found neither recipe.yaml (a run) nor *.poses.json (of `posekit predict`)"
-            )
-        return write_poses_view(out, _read_poses(files), str(path), limit=limit)
+        return write_view(out, index, _predictions(file, index), limit=limit)
+    is_predicted = path.is_dir() or path.name.endswith((".poses.json", ".poses.jsonl"))
+    if is_predicted and dataset is None:
+        return write_poses_view(out, read_poses(path), str(path), limit=limit)
     name = dataset if dataset is not None else str(what)
     if split is None or root is None:
         raise ConfigError(f"{what}: to look at a dataset, give --split and --root as well")
     index = build_index(load_dataset_card(name), root, split)
-    answers = read_answers(path, index) if dataset is not None else None
-    return write_view(out, index, answers, limit=limit)
+    predictions = _predictions(path, index) if dataset is not None else None
+    return write_view(out, index, predictions, limit=limit)
 
 
-def read_answers(file: Path, index: PoseIndex) -> Answers:
-    """Read a predictions file and pair it with the annotations; types of error included.
-
-    Raises:
-        PredictionError: the file is wrong, or nothing of it belongs to the annotations.
-    """
-    truth, schema = index.columns, index.schema
-    found = pair(truth, read_predictions(file, schema, truth).predictions)
-    if not len(found):
-        raise PredictionError(
-            f"{file}: none of its predictions belongs to an annotated instance of {index.name}"
-        )
-    kinds = np.array(KINDS)[keypoint_kinds(found, truth, schema)[0]]
-    kinds[~found.labelled] = ""
-    return Answers(found.truth_rows, found.found, found.scores, kinds)
+def _predictions(file: Path, index: PoseIndex) -> Poses:
+    return read_predictions(file, index.schema, index.columns).predictions
 
 
 def _evaluated(run: Path, head: str | None) -> tuple[PoseIndex, Path]:
@@ -98,14 +75,3 @@ def _evaluated(run: Path, head: str | None) -> tuple[PoseIndex, Path]:
     recipe = recipe_of(run)
     evaluator = RunEvaluator(recipe, read_heads(recipe), [name])
     return evaluator.index(name), files[name]
-
-
-def _read_poses(files: list[Path]) -> Iterator[Poses]:
-    """Yield what `posekit predict` wrote; of all heads' files the fused poses."""
-    first: KeypointSchema | None = None
-    for file in files:
-        poses = read_poses(file)
-        first = first or poses.schema
-        if poses.schema.keypoints != first.keypoints:
-            raise PosekitError(f"{file}: its keypoints are of another head than those before it")
-        yield poses

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from posekit.adapters.fields import id_text
 from posekit.data.columns import InstanceColumns
 from posekit.errors import PredictionError
 from posekit.evaluation.protocol import Protocol
-from posekit.poses.table import Poses, id_text
+from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
 
@@ -55,6 +56,24 @@ class Scores:
         for name in ("metrics", "per_keypoint", "per_category"):
             values[name] = _with_nan(values.get(name) or {})
         return cls(**values)
+
+
+def check_poses(poses: Poses, schema: KeypointSchema) -> None:
+    """Raise PredictionError unless the points fit the schema and are finite numbers."""
+    if poses.keypoints.shape[1:] != (len(schema), 2):
+        raise PredictionError(
+            f"predictions have {poses.keypoints.shape[1]} keypoints each, but schema "
+            f"'{schema.name}' has {len(schema)}; are they of another head or dataset?"
+        )
+    for name in ("keypoints", "scores", "box_scores"):
+        finite = np.isfinite(getattr(poses, name))
+        bad = np.flatnonzero(~finite.all(axis=tuple(range(1, finite.ndim))))
+        if bad.size:
+            raise PredictionError(
+                f"prediction {bad[0]} (instance id {id_text(poses.instance_id[bad[0]])}): field "
+                f"'{name}' holds NaN or infinity, expected finite numbers; "
+                f"{bad.size} of {len(poses)} predictions are affected"
+            )
 
 
 def evaluated_rows(truth: InstanceColumns) -> np.ndarray:

@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 
 from posekit.data.index import PoseIndex
+from posekit.poses.split import split_poses
 from posekit.poses.table import Poses
 
 _NEAR = 0.1
@@ -63,7 +64,7 @@ class MeanPose:
 
 
 def annotated_boxes(index: PoseIndex) -> Poses:
-    """Return predictions without a pose yet (all 0) for the usable annotated boxes of a split.
+    """Return poses without points yet (all 0) for the usable annotated boxes of a split.
 
     `box_xywh` is the box that crops are made around; `left_out` names the labelled instances that
     have no usable box.
@@ -75,14 +76,11 @@ def annotated_boxes(index: PoseIndex) -> Poses:
     left = np.ones(len(columns), bool)
     left[rows] = False
     left = np.flatnonzero(left & (columns.num_labelled > 0) & ~np.asarray(columns.is_crowd))
-    num = len(index.schema)
-    return Poses.of_dataset(
+    return split_poses(
+        columns,
         index.schema,
-        keypoints=np.zeros((len(rows), num, 2)),
-        scores=np.zeros((len(rows), num)),
-        box_xywh=np.concatenate([center - size / 2, size], axis=1),
-        box_scores=np.ones(len(rows)),
-        image_id=np.asarray(columns.image_id)[image[rows]],
+        image[rows],
+        np.concatenate([center - size / 2, size], axis=1),
         instance_id=np.asarray(columns.instance_id)[rows],
         category_id=np.asarray(columns.category_id)[rows],
         input_area=size.prod(axis=1) * index.card.box.padding**2,

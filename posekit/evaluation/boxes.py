@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from posekit.data.index import PoseIndex
 from posekit.errors import PredictionError
 from posekit.evaluation.baseline import annotated_boxes
 from posekit.evaluation.protocol import Protocol
-from posekit.poses.read import read_boxes
+from posekit.poses.read import read_detections
 from posekit.poses.table import Poses
 
 
@@ -29,7 +28,13 @@ def boxes_of(index: PoseIndex, protocol: Protocol) -> Poses:
         PredictionError: the file cannot be read or does not fit the split.
     """
     file = boxes_file(index, protocol)
-    return annotated_boxes(index) if file is None else _detections(file, index, protocol)
+    if file is None:
+        return annotated_boxes(index)
+    found = read_detections(file, index.schema, index.columns)
+    keep = found.box_scores >= protocol.min_box_score
+    keep &= np.isin(found.category_id, index.columns.category_id)
+    keep &= (found.box_xywh[:, 2:] > 0).all(axis=1)
+    return found.take(np.flatnonzero(keep))
 
 
 def boxes_file(index: PoseIndex, protocol: Protocol) -> Path | None:
@@ -65,11 +70,3 @@ def boxes_hash(index: PoseIndex, protocol: Protocol) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise PredictionError(f"{file}: cannot be read ({error.strerror})") from None
-
-
-def _detections(file: Path, index: PoseIndex, protocol: Protocol) -> Poses:
-    found = read_boxes(file, index.schema, index.columns)
-    keep = (found.box_scores >= protocol.min_box_score) & (found.box_xywh[:, 2:] > 0).all(axis=1)
-    keep &= np.isin(found.category_id, index.columns.category_id)
-    kept = found.take(np.flatnonzero(keep))
-    return replace(kept, input_area=np.zeros(len(kept)))

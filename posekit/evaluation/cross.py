@@ -138,7 +138,7 @@ def score_shared(index: PoseIndex, predictions: Poses, channels: np.ndarray) -> 
     known = channels >= 0
     points = predictions.keypoints[:, np.where(known, channels, 0)]
     scores = predictions.scores[:, np.where(known, channels, 0)]
-    mapped = replace(predictions, keypoints=points, scores=scores)
+    mapped = replace(predictions, schema=index.schema, keypoints=points, scores=scores)
     visibility = np.where(known, np.asarray(index.columns.visibility), 0)
     truth = replace(index.columns, visibility=visibility)
     protocol = PckProtocol(thresholds=(0.1,))

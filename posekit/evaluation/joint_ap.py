@@ -15,7 +15,7 @@ import numpy as np
 from posekit.data.columns import InstanceColumns
 from posekit.evaluation import oks
 from posekit.evaluation import points as pts
-from posekit.evaluation.base import Scores, evaluated_rows, protocol_dict
+from posekit.evaluation.base import Scores, check_poses, evaluated_rows, protocol_dict
 from posekit.evaluation.oks_nms import rank, without_repeats
 from posekit.evaluation.protocol import JointApProtocol
 from posekit.poses.similarity import exact_points
@@ -41,7 +41,7 @@ def evaluate_joint_ap(
 
     Cost: O(detections x people x K) for each image.
     """
-    predictions.check(schema)
+    check_poses(predictions, schema)
     official = _official(truth, predictions, schema, protocol)
     average = np.asarray(
         [_average_precision(*official.of_keypoint(k)) for k in range(len(schema))]
@@ -126,6 +126,14 @@ def _official(
         len(annotated),
         int(chosen.sum()),
     )
+
+
+def _subset(truth: InstanceColumns, people: np.ndarray, protocol: JointApProtocol) -> np.ndarray:
+    """bool (n,): the people that count; what is found on the others is neither right nor wrong."""
+    if not protocol.subset:
+        return np.ones(len(people), bool)
+    values = pts.extra_of(truth, people, protocol.subset)
+    return np.isfinite(values) & (values != 0)
 
 
 def _suppressed(predictions: Poses, schema: KeypointSchema, protocol: JointApProtocol) -> Poses:

@@ -6,15 +6,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from posekit.adapters.fields import id_text
 from posekit.data.columns import InstanceColumns
 from posekit.errors import ConfigError, PredictionError
 from posekit.evaluation import oks_engine, oks_reference
-from posekit.evaluation.base import Scores, protocol_dict
+from posekit.evaluation.base import Scores, check_poses, protocol_dict
 from posekit.evaluation.oks_engine import Matches, OksDetections, OksResult, OksTruth
 from posekit.evaluation.oks_nms import Ranked, rank
 from posekit.evaluation.protocol import CrowdPoseProtocol, OksProtocol, WholeBodyProtocol
 from posekit.poses.similarity import exact_points
-from posekit.poses.table import Poses, id_text
+from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
 _BOX_TO_AREA = 0.53
@@ -163,7 +164,7 @@ def prepare(
     truth: InstanceColumns, predictions: Poses, schema: KeypointSchema, protocol: OksProtocol
 ) -> OksProblem:
     """Rank the predictions and bring both sides into the engine's form."""
-    predictions.check(schema)
+    check_poses(predictions, schema)
     sigmas = sigmas_of(schema, protocol)
     ranked = rank(predictions, sigmas, protocol)
     images = np.unique(truth.image_id)

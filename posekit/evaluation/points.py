@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from posekit.adapters.fields import id_text
 from posekit.data.columns import InstanceColumns
 from posekit.errors import ConfigError, PredictionError
-from posekit.evaluation.base import join_by_instance
+from posekit.evaluation.base import check_poses, join_by_instance
 from posekit.evaluation.protocol import Normaliser, Protocol
 from posekit.poses.similarity import exact_points
-from posekit.poses.table import Poses, id_text
+from posekit.poses.table import Poses
 from posekit.schema import KeypointSchema
 
 _SAME = 1e-9
@@ -58,7 +59,7 @@ def join(
         PredictionError: an instance without prediction, repeated ids, NaN, wrong number of
             keypoints, or nothing labelled at all.
     """
-    predictions.check(schema)
+    check_poses(predictions, schema)
     rows, found = join_by_instance(truth, predictions)
     points = Points(
         schema=schema,

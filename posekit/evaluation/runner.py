@@ -27,6 +27,7 @@ from posekit.models.predict import predict_crops
 from posekit.models.processes import rank_and_size, to_first
 from posekit.output import write_text
 from posekit.poses.table import Poses
+from posekit.schema import KeypointSchema
 from posekit.version import __version__
 from posekit.warp import inverse_crop_matrices
 
@@ -108,8 +109,8 @@ def evaluate_shared(
     )
     if gathered is None:
         return None
-    num = len(model.head(head).schema)
-    predictions = _joined(wanted, [part for parts in gathered for part in parts], num)
+    parts = [part for parts in gathered for part in parts]
+    predictions = _joined(wanted, parts, head, model.head(head).schema)
     return evaluate(index.card, index.columns, predictions, protocol), predictions
 
 
@@ -135,7 +136,7 @@ def predict_split(
     parts = _predict_rows(
         model, head, index, protocol, wanted, rows, batch_size, workers, precision, progress
     )
-    return _joined(wanted, parts, len(model.head(head).schema))
+    return _joined(wanted, parts, head, model.head(head).schema)
 
 
 def _predict_rows(
@@ -159,7 +160,7 @@ def _predict_rows(
         batch_size=batch_size,
         workers=_workers(len(rows)) if workers is None else workers,
         rows=rows,
-        boxes=DetectedBoxes(_image_rows(index, wanted.image_id), wanted.box_xywh),
+        boxes=DetectedBoxes(wanted.image_index, wanted.box_xywh),
         pixels=model.head(head).spec.pixels,
     )
     parts: list[_Part] = []
@@ -176,13 +177,15 @@ def _predict_rows(
     return parts
 
 
-def _joined(wanted: Poses, parts: Sequence[_Part], keypoints: int) -> Poses:
-    """Return the wanted boxes with what was found in them, in their order."""
-    points, scores = np.zeros((len(wanted), keypoints, 2)), np.zeros((len(wanted), keypoints))
+def _joined(wanted: Poses, parts: Sequence[_Part], head: str, schema: KeypointSchema) -> Poses:
+    """Return the wanted boxes with what the head found in them, in their order."""
+    points, scores = np.zeros((len(wanted), len(schema), 2)), np.zeros((len(wanted), len(schema)))
     area = np.zeros(len(wanted))
     for rows, found, found_scores, crop_area in parts:
         points[rows], scores[rows], area[rows] = found, found_scores, crop_area
-    return replace(wanted, keypoints=points, scores=scores, input_area=area)
+    return replace(
+        wanted, head=head, schema=schema, keypoints=points, scores=scores, input_area=area
+    )
 
 
 def codec_for(model: PoseModel, head: str, protocol: Protocol) -> Codec:
@@ -295,9 +298,3 @@ def _with_padding(index: PoseIndex, protocol: Protocol) -> PoseIndex:
     changed = copy.copy(index)
     changed.card = index.card.model_copy(update={"box": box})
     return changed
-
-
-def _image_rows(index: PoseIndex, image_id: np.ndarray) -> np.ndarray:
-    known = np.asarray(index.columns.image_id)
-    by_id = np.argsort(known, kind="stable")
-    return by_id[np.searchsorted(known[by_id], image_id)]

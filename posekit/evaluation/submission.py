@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import scipy.io
 
+from posekit.adapters.fields import plain_id
 from posekit.data.columns import InstanceColumns
 from posekit.evaluation.oks import part_columns, sigmas_of
 from posekit.evaluation.oks_nms import rank
 from posekit.evaluation.protocol import JointApProtocol, OksProtocol, Protocol
 from posekit.output import atomic_file, write_text
-from posekit.poses.table import Poses, plain_id
+from posekit.poses.table import Poses
 from posekit.poses.write import PART_FIELDS, PREDICTIONS_FILE, write_json_list, write_predictions
 from posekit.schema import KeypointSchema
 

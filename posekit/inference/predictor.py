@@ -18,7 +18,7 @@ from posekit.inference.hub import MODEL_FILE, fetch_model, is_address
 from posekit.models import PoseModel, load_model, read_description
 from posekit.models.predict import predict_crops
 from posekit.poses.fusion import fuse, union_schema
-from posekit.poses.table import Poses
+from posekit.poses.table import Poses, join
 from posekit.schema import KeypointSchema
 from posekit.warp import check_boxes, cut_boxes
 
@@ -318,25 +318,6 @@ def model_file(path: str | Path) -> Path:
     raise CheckpointError(
         f"{file}: found no checkpoints/last.safetensors in this folder, expected a run "
         "folder or a .safetensors file"
-    )
-
-
-def join(parts: Sequence[Poses]) -> Poses:
-    """Join the poses of several sets of images, at least one, into one."""
-    shift = np.cumsum([0, *(len(part.image_names) for part in parts)])
-    index = [part.image_index + shift[i] for i, part in enumerate(parts)]
-    tracked = all(part.track_id is not None for part in parts)
-    return Poses(
-        head=parts[0].head,
-        schema=parts[0].schema,
-        keypoints=np.concatenate([part.keypoints for part in parts]),
-        scores=np.concatenate([part.scores for part in parts]),
-        box_xywh=np.concatenate([part.box_xywh for part in parts]),
-        box_scores=np.concatenate([part.box_scores for part in parts]),
-        image_index=np.concatenate(index),
-        image_names=tuple(name for part in parts for name in part.image_names),
-        image_sizes=tuple(size for part in parts for size in part.image_sizes),
-        track_id=np.concatenate([np.asarray(p.track_id) for p in parts]) if tracked else None,
     )
 
 

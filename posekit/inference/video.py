@@ -132,6 +132,8 @@ def predict_video(
             "video": reader.name, "fps": reader.info.fps, "height": reader.info.size[0],
             "width": reader.info.size[1], "head": head, "schema": schema.to_dict(),
         }  # fmt: skip
+        if reader.file is not None:
+            header["file"] = str(reader.file.absolute())
         earlier = files.recorded(header) if resume and not reader.live else 0
         follow = _Follower(schema, options, reader.info.fps)
         sink = VideoSink(files.part_video, reader.info) if options.overlay else None
@@ -140,9 +142,8 @@ def predict_video(
         images = islice(_images(reader, source), frames)
         count = 0
         for record, image in zip(files.replay(earlier), images, strict=False):
-            name, size = (image.name,), (image.size,)
-            raw = poses_of_frames([record], schema, head, name, size, as_predicted=True)
-            poses = follow(raw, count)[0]
+            about = schema, head, (image.name,), (image.size,), files.part_lines
+            poses = follow(poses_of_frames([record], *about, before_smoothing=True), count)[0]
             _show(sink, image, poses, options)
             count += 1
         stream = stack.enter_context(files.open(header, earlier))
@@ -195,9 +196,8 @@ class _Follower:
         if self._tracker is None:
             return poses, record
         names, sizes = poses.image_names, poses.image_sizes
-        read_back = poses_of_frames(
-            [record], poses.schema, poses.head, names, sizes, as_predicted=True
-        )
+        about = poses.schema, poses.head, names, sizes, Path(names[0])
+        read_back = poses_of_frames([record], *about, before_smoothing=True)
         followed = self._tracker.update(read_back, number, self._fps)
         tracked = frame_record(followed, number, self._fps)
         if self._smooth:

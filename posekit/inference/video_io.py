@@ -32,6 +32,7 @@ class VideoReader:
 
     Attributes:
         name: what results and messages call it.
+        file: the file, None for a camera.
         live: frames come at their own pace.
         info: size, frame rate, claimed number of frames.
 
@@ -40,11 +41,12 @@ class VideoReader:
     """
 
     live = False
+    file: Path | None = None
 
     def __init__(self, file: Path):
         if not file.is_file():
             raise PredictionError(f"{file}: there is no such video")
-        self.name = file.name
+        self.name, self.file = file.name, file
         self._open(
             cv2.VideoCapture(str(file)),
             f"{file}: no frame of it can be read; the file is empty, cut off, or no video",

@@ -49,7 +49,7 @@ class VideoLog:
         with self.part_lines.open("rb") as stream:
             for number, line in enumerate(stream):
                 record = _parsed(line)
-                if number == 0 and record is not None and record != header:
+                if number == 0 and record is not None and _same(record) != _same(header):
                     raise PredictionError(
                         f"{self.part_lines}: a stopped run of another video or head; delete it or "
                         "choose another folder"
@@ -94,3 +94,8 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return record if isinstance(record, dict) else None
+
+
+def _same(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what must agree in a run that goes on: not where the video was."""
+    return {key: value for key, value in header.items() if key != "file"}

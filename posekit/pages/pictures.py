@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from posekit.data.columns import InstanceColumns
 from posekit.data.images import read_image
 from posekit.data.index import PoseIndex
+from posekit.diagnosis.pairs import Pairs
 from posekit.drawing import (
     TRUTH,
     PoseStyle,
@@ -24,38 +22,14 @@ from posekit.drawing import (
 )
 from posekit.drawing.picture_files import write_picture
 from posekit.errors import DatasetError
-from posekit.poses.table import Poses
 
 _PANEL = 250
 _CONTEXT = 1.35
 _COLUMNS = 3
 
 
-def instance_errors(truth: InstanceColumns, predictions: Poses) -> tuple[np.ndarray, np.ndarray]:
-    """Measure how far each prediction is from the annotation whose box it was made in.
-
-    Returns:
-        int64 (N,): the row of the truth with the same image and instance id, -1 if there is none;
-        float64 (N,): mean distance over the labelled keypoints, as a fraction of the box's long
-        side; NaN without a row, a box or a labelled keypoint.
-    """
-    known = {
-        key: row
-        for row, key in enumerate(_keys(truth.image_id[truth.image_index], truth.instance_id))
-    }
-    wanted = _keys(predictions.image_id, predictions.instance_id)
-    rows = np.array([known.get(key, -1) for key in wanted], dtype=np.int64)
-    labelled = (np.asarray(truth.visibility)[rows] > 0) & (rows >= 0)[:, None]
-    distance = np.linalg.norm(predictions.keypoints - np.asarray(truth.keypoints)[rows], axis=2)
-    long_side = np.asarray(truth.box_xywh)[rows][:, 2:].max(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(labelled, distance, 0).sum(axis=1) / labelled.sum(axis=1)
-        errors = mean / np.where(long_side > 0, long_side, np.nan)
-    return rows, errors
-
-
 def write_best_worst(
-    folder: str | Path, index: PoseIndex, predictions: Poses, count: int = 12
+    folder: str | Path, index: PoseIndex, pairs: Pairs, count: int = 12
 ) -> dict[str, Path]:
     """Write best.png and worst.png: contact sheets of the best and the worst predictions.
 
@@ -66,8 +40,7 @@ def write_best_worst(
     Args:
         folder: where the files go; made if it is not there.
         index: the split that was evaluated.
-        predictions: in pixels of the images, any order; those without an annotation of the same
-            image and instance id (detections) are left out.
+        pairs: predictions with the annotations that they belong to, in any order.
         count: how many instances a sheet holds at most.
 
     Returns:
@@ -76,10 +49,11 @@ def write_best_worst(
     Raises:
         PosekitError: a sheet cannot be written.
     """
-    rows, errors = instance_errors(index.columns, predictions)
-    labelled = np.where(rows >= 0, index.columns.num_labelled[rows], 0)
-    usual = float(np.median(labelled[labelled > 0])) if (labelled > 0).any() else 0.0
-    chosen = np.flatnonzero(np.isfinite(errors) & (labelled >= 0.5 * usual))
+    if not len(pairs):
+        return {}
+    errors, rows = np.nanmean(pairs.errors(), axis=1), pairs.truth_rows
+    labelled = pairs.labelled.sum(axis=1)
+    chosen = np.flatnonzero(labelled >= 0.5 * np.median(labelled))
     order = chosen[np.argsort(errors[chosen], kind="stable")]
     count = min(count, -(-len(order) // 2)) if len(order) > 1 else count
     written: dict[str, Path] = {}
@@ -89,7 +63,7 @@ def write_best_worst(
         for i in sequence:
             if len(tiles) == count:
                 break
-            tile = _tile(index, predictions, int(i), int(rows[i]))
+            tile = _tile(index, pairs, int(i))
             if tile is not None:
                 tiles.append(tile)
                 captions.append(f"{errors[i]:.3f}  {index.image_file(int(rows[i])).name}")
@@ -105,16 +79,16 @@ def write_best_worst(
     return written
 
 
-def _tile(index: PoseIndex, predictions: Poses, i: int, row: int) -> np.ndarray | None:
+def _tile(index: PoseIndex, pairs: Pairs, i: int) -> np.ndarray | None:
     """Return truth and prediction of labelled keypoints side by side; None without an image."""
-    columns, schema = index.columns, index.schema
+    columns, schema, row = index.columns, index.schema, int(pairs.truth_rows[i])
     declared = columns.image_size[columns.image_index[row]]
     try:
         image = read_image(index.image_file(row), (int(declared[0]), int(declared[1])))
     except DatasetError:
         return None
     true, visibility = columns.keypoints[row], columns.visibility[row]
-    points, scores = predictions.keypoints[i], predictions.scores[i]
+    points, scores = pairs.found[i], pairs.scores[i]
     seen = true[visibility > 0]
     box = columns.box_xywh[row]
     low = np.minimum(box[:2], seen.min(axis=0))
@@ -140,7 +114,3 @@ def _relative(scores: np.ndarray) -> np.ndarray:
     """Scale scores so that the surest keypoint is fully opaque; heads differ in their range."""
     top = float(np.nanmax(scores, initial=0.0))
     return scores / top if top > 0 else np.ones_like(scores)
-
-
-def _keys(images: np.ndarray, instances: np.ndarray) -> Iterator[tuple[Any, Any]]:
-    return zip(np.asarray(images).tolist(), np.asarray(instances).tolist(), strict=True)

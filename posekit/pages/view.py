@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from posekit.adapters.fields import id_text
 from posekit.data.any_image import load_image
 from posekit.data.images import read_image
 from posekit.data.index import PoseIndex
+from posekit.diagnosis.error_types import KINDS, keypoint_kinds
+from posekit.diagnosis.pairs import Pairs, pair
 from posekit.drawing import crop_view, keypoint_colours, link_colours
 from posekit.drawing.picture_files import jpeg_uri
-from posekit.errors import DatasetError, PosekitError
+from posekit.errors import DatasetError, PosekitError, PredictionError
 from posekit.inference.video_io import VideoReader
 from posekit.pages.shell import write_page
 from posekit.poses.table import Poses
@@ -25,27 +27,10 @@ _SIZE = 320
 _CONTEXT = 1.3
 
 
-@dataclass(frozen=True)
-class Answers:
-    """Poses to show beside the truth.
-
-    Attributes:
-        rows: int64 (N,), rows of the index.
-        keypoints: (N, K, 2) in pixels of the images.
-        scores: (N, K).
-        kinds: (N, K) text, each keypoint's type of error; '' where it is not labelled.
-    """
-
-    rows: np.ndarray
-    keypoints: np.ndarray
-    scores: np.ndarray
-    kinds: np.ndarray
-
-
 def write_view(
     file: str | Path,
     index: PoseIndex,
-    answers: Answers | None = None,
+    predictions: Poses | None = None,
     *,
     limit: int = 600,
 ) -> Path:
@@ -58,28 +43,33 @@ def write_view(
     Args:
         file: the page to write.
         index: the split.
-        answers: predictions; the worst `limit` are shown, after labelled instances that have none.
-            Left out, the labelled instances are shown, evenly spread over the split.
+        predictions: of the split; the worst `limit` that belong to an annotated instance are shown,
+            after labelled instances that have none. Left out, the labelled instances are shown,
+            evenly spread over the split.
         limit: how many instances the page holds at most (about 20 kB each).
 
     Raises:
+        PredictionError: no prediction belongs to an annotated instance.
         PosekitError: nothing to show, no image can be read, or the page cannot be written.
     """
-    items = list(_items(index, answers, limit))
+    pairs = None if predictions is None else pair(index.columns, predictions)
+    if pairs is not None and not len(pairs):
+        raise PredictionError(
+            f"{index.name}: none of the predictions belongs to an annotated instance of it"
+        )
+    items = list(_items(index, pairs, limit))
     if not items:
         raise PosekitError(f"{index.name}: no instance of it can be shown")
     title = f"{index.card.title or index.card.name}, {index.split}"
     return _write_page(Path(file), title, index.schema, items)
 
 
-def write_poses_view(
-    file: str | Path, poses: Iterable[Poses], title: str, *, limit: int = 600
-) -> Path:
+def write_poses_view(file: str | Path, poses: Poses, title: str, *, limit: int = 600) -> Path:
     """Write one HTML page of predictions without truth; see `write_view`.
 
     Args:
         file: the page to write.
-        poses: predictions of one schema; their images are read from where their names say.
+        poses: predictions; their images are read from where their names say.
         title: the page's title.
         limit: how many instances the page holds at most.
 
@@ -87,17 +77,14 @@ def write_poses_view(
         PosekitError: nothing to show, or the page cannot be written.
     """
     items: list[dict[str, Any]] = []
-    schema: KeypointSchema | None = None
     frames: dict[str, Iterator[tuple[int, np.ndarray]]] = {}
-    for found in poses:
-        schema = schema or found.schema
-        for name, part in found.by_image():
-            pixels = _pixels(name, frames) if len(part) and len(items) < limit else None
-            if pixels is not None:
-                items += [_pose_item(part, i, pixels, Path(name).name) for i in range(len(part))]
-    if schema is None or not items:
+    for name, part in poses.by_image():
+        pixels = _pixels(name, frames) if len(part) and len(items) < limit else None
+        if pixels is not None:
+            items += [_pose_item(part, i, pixels, Path(name).name) for i in range(len(part))]
+    if not items:
         raise PosekitError(f"{title}: no instance can be shown; are the images where they were?")
-    return _write_page(Path(file), title, schema, items[:limit])
+    return _write_page(Path(file), title, poses.schema, items[:limit])
 
 
 def _pixels(name: str, frames: dict[str, Iterator[tuple[int, np.ndarray]]]) -> np.ndarray | None:
@@ -115,17 +102,19 @@ def _pixels(name: str, frames: dict[str, Iterator[tuple[int, np.ndarray]]]) -> n
     return next((image for place, image in frames[video] if place == int(number)), None)
 
 
-def _items(index: PoseIndex, answers: Answers | None, limit: int) -> Iterator[dict[str, Any]]:
+def _items(index: PoseIndex, pairs: Pairs | None, limit: int) -> Iterator[dict[str, Any]]:
     """Return the instances to show, image by image so that each is read once."""
     columns = index.columns
-    if answers is None:
+    kinds = np.empty(0)
+    if pairs is None:
         rows = np.flatnonzero(columns.num_labelled > 0)
         if len(rows) > limit:
             rows = rows[np.linspace(0, len(rows) - 1, limit).astype(int)]
         places = np.full(len(rows), -1)
     else:
-        rows, places = _worst(index, answers, limit)
-        missed = np.setdiff1d(np.flatnonzero(columns.num_labelled > 0), answers.rows)[:limit]
+        kinds = np.array(KINDS)[keypoint_kinds(pairs, columns, index.schema)[0]]
+        rows, places = _worst(pairs, limit)
+        missed = np.setdiff1d(np.flatnonzero(columns.num_labelled > 0), pairs.truth_rows)[:limit]
         rows = np.concatenate([missed, rows])[:limit]
         places = np.concatenate([np.full(len(missed), -1), places])[:limit]
     order = np.argsort(columns.image_index[rows], kind="stable")
@@ -139,51 +128,44 @@ def _items(index: PoseIndex, answers: Answers | None, limit: int) -> Iterator[di
             except DatasetError:
                 last = (number, None)
         if last[1] is not None:
-            yield _item(index, row, last[1], answers, place)
+            yield _item(index, row, last[1], pairs, kinds, place)
 
 
-def _worst(index: PoseIndex, answers: Answers, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    columns, rows = index.columns, np.asarray(answers.rows)
-    labelled = columns.visibility[rows] > 0
-    distance = np.linalg.norm(answers.keypoints - columns.keypoints[rows], axis=2)
-    side = np.maximum(np.nan_to_num(columns.box_xywh[rows, 2:]).max(axis=1), 1.0)
-    mean = np.where(labelled, distance, 0).sum(axis=1) / np.maximum(labelled.sum(axis=1), 1) / side
-    keep = np.flatnonzero(labelled.any(axis=1))
-    places = keep[np.argsort(-mean[keep], kind="stable")][:limit]
-    return rows[places], places
+def _worst(pairs: Pairs, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of the truth and the places in `pairs` with the largest mean errors."""
+    places = np.argsort(-np.nanmean(pairs.errors(), axis=1), kind="stable")[:limit]
+    return pairs.truth_rows[places], places
 
 
 def _item(
-    index: PoseIndex, row: int, image: np.ndarray, answers: Answers | None, place: int
+    index: PoseIndex, row: int, image: np.ndarray, pairs: Pairs | None, kinds: np.ndarray, i: int
 ) -> dict[str, Any]:
+    """Return what the page knows of an instance; `i` is its place in `pairs`, -1 if it has none."""
     columns = index.columns
     truth, flags = np.asarray(columns.keypoints[row], float), np.asarray(columns.visibility[row])
     box = np.asarray(columns.box_xywh[row], dtype=float)
-    item, matrix, side = _picture_item(image, truth[flags > 0], box)
-    item |= {"n": index.image_file(row).name, "id": _id(columns.instance_id[row])}
+    item, matrix = _picture_item(image, truth[flags > 0], box)
+    item |= {"n": index.image_file(row).name, "id": id_text(columns.instance_id[row])}
     item["t"] = _view_points(truth, flags, matrix)
-    if answers is None:
+    if pairs is None:
         return item
-    if place < 0:
+    if i < 0:
         item["k"] = [MISSED if flag > 0 else None for flag in flags.tolist()]
         return item
-    points = np.asarray(answers.keypoints[place], float)
-    long_side = float(box[2:].max()) if np.isfinite(box).all() and box[2:].max() > 0 else side
-    distance = np.linalg.norm(points - truth, axis=1) / long_side
-    item["p"] = _view_points(points, np.round(answers.scores[place], 3), matrix)
-    item["s"] = round(float(np.mean(answers.scores[place])), 3)
-    item["e"] = [
-        round(float(d), 4) if flag > 0 else None
-        for d, flag in zip(distance, flags.tolist(), strict=True)
+    errors = pairs.take(slice(i, i + 1)).errors()[0]
+    item["p"] = _view_points(pairs.found[i], np.round(pairs.scores[i], 3), matrix)
+    item["s"] = round(float(np.mean(pairs.scores[i])), 3)
+    item["e"] = [None if np.isnan(error) else round(float(error), 4) for error in errors]
+    item["k"] = [
+        str(kind) if flag > 0 else None for kind, flag in zip(kinds[i], flags, strict=True)
     ]
-    item["k"] = [str(kind) or None for kind in answers.kinds[place]]
-    item["err"] = round(float(distance[flags > 0].mean()), 4)
+    item["err"] = round(float(np.nanmean(errors)), 4)
     return item
 
 
 def _pose_item(poses: Poses, i: int, image: np.ndarray, name: str) -> dict[str, Any]:
     points = poses.keypoints[i]
-    item, matrix, _ = _picture_item(image, points[:0], poses.box_xywh[i])
+    item, matrix = _picture_item(image, points[:0], poses.box_xywh[i])
     item |= {"n": name, "id": str(i), "s": round(float(poses.instance_scores[i]), 3)}
     item["t"] = [[0.0, 0.0, 0]] * len(points)
     item["p"] = _view_points(points, np.round(poses.scores[i], 3), matrix)
@@ -192,15 +174,15 @@ def _pose_item(poses: Poses, i: int, image: np.ndarray, name: str) -> dict[str, 
 
 def _picture_item(
     image: np.ndarray, points: np.ndarray, box: np.ndarray
-) -> tuple[dict[str, Any], np.ndarray, float]:
-    """Return an item with its picture, the matrix from the image to it, and the instance's size."""
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Return an item with its picture, and the matrix from the image to it."""
     corners = [box[:2], box[:2] + box[2:]] if np.isfinite(box).all() else []
     reach = np.concatenate([points, np.reshape(corners, (-1, 2))])
     low, high = reach.min(axis=0), reach.max(axis=0)
     side = float(max((high - low).max(), 1.0))
     view, matrix = crop_view(image, (low + high) / 2, _CONTEXT * side, _SIZE)
     item: dict[str, Any] = {"src": jpeg_uri(view, quality=82), "side": round(side, 1)}
-    return item | {"err": None}, matrix, side
+    return item | {"err": None}, matrix
 
 
 def _view_points(points: np.ndarray, third: np.ndarray, matrix: np.ndarray) -> list[list[float]]:
@@ -236,10 +218,6 @@ def _write_page(
         has_errors=has_predictions and has_truth,
         kinds=sorted({kind for item in items for kind in item.get("k", ()) if kind}),
     )
-
-
-def _id(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _hex(colour: np.ndarray) -> str:

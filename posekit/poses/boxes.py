@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from posekit.adapters.fields import Place, box_xywh, field_of, listing, mapping, show, whole
 from posekit.errors import PredictionError
+from posekit.poses.read import prediction_errors, read_json
 
 _FORMS = (
     'expected {"name.jpg": [[x, y, w, h], ...]}, {"clip.mp4": {"frame": [[x, y, w, h], ...]}}, '
@@ -31,21 +32,18 @@ class BoxFile:
 
     def __init__(self, file: str | Path):
         self.file = Path(file)
-        self._boxes: dict[str, dict[int, list[Any]]] = {}
+        self._boxes: dict[str, dict[int, list[np.ndarray]]] = {}
         self.used: set[str] = set()
-        try:
-            data = json.loads(self.file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "not JSON"
-            raise PredictionError(f"{self.file}: boxes cannot be read ({reason})") from None
-        if isinstance(data, Mapping) and "annotations" in data and "images" in data:
-            data = self._from_coco(data)
-        if isinstance(data, list):
-            self._add_entries(data)
-        elif isinstance(data, Mapping):
-            self._add_mapping(data)
-        else:
-            raise PredictionError(f"{self.file}: found {type(data).__name__}, {_FORMS}")
+        with prediction_errors():
+            data = read_json(self.file)
+            if isinstance(data, Mapping) and "annotations" in data and "images" in data:
+                data = self._coco_entries(data)
+            if isinstance(data, list):
+                self._add_entries(data)
+            elif isinstance(data, Mapping):
+                self._add_mapping(data)
+            else:
+                Place(self.file).fail(f"found {show(data)}, {_FORMS}")
 
     def of(self, name: str | Path, frame: int = 0) -> np.ndarray:
         """Return the boxes of an image, or of a video's frame: float64 (N, 4), often none.
@@ -69,36 +67,39 @@ class BoxFile:
                 "among the inputs"
             )
 
-    def _from_coco(self, data: Mapping[str, Any]) -> list[Any]:
-        try:
-            names = {image["id"]: image["file_name"] for image in data["images"]}
-            return [
-                {"file_name": names[entry["image_id"]], "bbox": entry["bbox"]}
-                for entry in data["annotations"]
-            ]
-        except (KeyError, TypeError) as error:
-            raise PredictionError(f"{self.file}: no complete COCO file ({error} missing)") from None
+    def _coco_entries(self, data: Mapping[str, Any]) -> list[Any]:
+        names = {}
+        for i, image in enumerate(listing(data["images"], "images", Place(self.file))):
+            place = Place(self.file, f"image {i}")
+            names[field_of(mapping(image, "image", place), "id", place)] = image.get("file_name")
+        entries = []
+        for i, entry in enumerate(listing(data["annotations"], "annotations", Place(self.file))):
+            place = Place(self.file, f"annotation {i}")
+            name = names.get(field_of(mapping(entry, "annotation", place), "image_id", place))
+            entries.append({"file_name": name, "bbox": field_of(entry, "bbox", place)})
+        return entries
 
     def _add_entries(self, entries: list[Any]) -> None:
         for number, entry in enumerate(entries):
+            place = Place(self.file, f"entry {number}")
             name = entry.get("file_name", entry.get("image")) if isinstance(entry, dict) else None
             if not isinstance(name, str) or "bbox" not in entry:
-                raise PredictionError(f"{self.file}, entry {number}: {_FORMS}")
-            self._add(name, entry.get("frame", 0), [entry["bbox"]], f"entry {number}")
+                place.fail(f"found {show(entry)}, {_FORMS}")
+            frame = entry.get("frame", 0)
+            frame = int(frame) if str(frame).isdecimal() else whole(frame, "frame", place)
+            self._add(name, frame, [entry["bbox"]], place)
 
     def _add_mapping(self, data: Mapping[str, Any]) -> None:
         for name, boxes in data.items():
+            place = Place(self.file, f"'{name}'")
             self._boxes.setdefault(name, {})
-            frames = boxes if isinstance(boxes, Mapping) else {0: boxes}
-            for frame, rows in frames.items():
-                self._add(name, frame, rows, f"'{name}'")
+            for frame, rows in (boxes if isinstance(boxes, Mapping) else {"0": boxes}).items():
+                if not (frame.isdecimal() and isinstance(rows, list)):
+                    place.fail(f"found {show(boxes)}, {_FORMS}")
+                is_one = bool(rows) and not isinstance(rows[0], list)
+                self._add(name, int(frame), [rows] if is_one else rows, place)
 
-    def _add(self, name: str, frame: Any, rows: Any, where: str) -> None:
-        try:
-            array = np.asarray(rows, dtype=np.float64)
-            if array.size:
-                array = array.reshape(-1, 4) if array.ndim == 2 else array[None].reshape(1, 4)
-            number = int(frame)
-        except (TypeError, ValueError):
-            raise PredictionError(f"{self.file}, {where}: {_FORMS}") from None
-        self._boxes.setdefault(name, {}).setdefault(number, []).extend(array.tolist())
+    def _add(self, name: str, frame: int, rows: list[Any], place: Place) -> None:
+        boxes = (box_xywh(row, place, "box") for row in rows)
+        known = self._boxes.setdefault(name, {}).setdefault(frame, [])
+        known += [box for box in boxes if box is not None]

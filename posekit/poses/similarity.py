@@ -1,4 +1,4 @@
-"""The similarity of boxes (IoU) and of poses (OKS)."""
+"""The similarity of boxes (IoU) and of poses (OKS), and points exact enough for thresholds."""
 
 from __future__ import annotations
 

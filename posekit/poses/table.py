@@ -1,9 +1,9 @@
-"""N instances with keypoints: the one form from readers through evaluation to pages."""
+"""N instances with named keypoints: the one form from readers and models to scores and pages."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
@@ -15,18 +15,18 @@ from posekit.output import write_text
 from posekit.poses import animal_programs, conversions, pictures
 from posekit.schema import KeypointSchema
 
-_FILLED: Any = None
-"""Stands for an array that follows from the others."""
-
-_ROWS = (
-    *("keypoints", "scores", "box_xywh", "box_scores", "image_index", "track_id"),
-    *("instance_id", "category_id", "input_area"),
-)
+_OF_INSTANCES = (
+    "keypoints", "scores", "box_xywh", "box_scores", "image_index", "instance_id", "category_id",
+    "input_area",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Poses:
     """N instances with keypoints in M images, of one head.
+
+    Poses of a dataset's split also know the ids of its images and instances, by which they are
+    scored (see `posekit.poses.split`).
 
     Attributes:
         head: the head that predicted them, or the heads joined by '+'.
@@ -39,12 +39,11 @@ class Poses:
         image_names: M file paths, ids or "image N".
         image_sizes: M times (height, width); (0, 0) where they are not known.
         track_id: int64 (N,): identity across the frames of a video, or None.
-        image_ids: (M,) int64 or bytes: the images' ids in their dataset, or None.
-        instance_id: (N,) int64 or bytes: the annotation whose box was used, or a running number
-            where there is none.
-        category_id: int64 (N,): 1 where a file does not say.
+        image_ids: (M,) int64 or bytes: ids of the dataset's images, or None.
+        instance_id: (N,) int64 or bytes: the annotation whose box was used, or a running number.
+        category_id: int64 (N,), 1 if not given.
         input_area: float64 (N,): area of the padded, aspect-fixed crop in image pixels, which
-            OKS-NMS takes as the instance's area; the box's where it is not known.
+            OKS-NMS takes as the instance's area; that of the box if not given.
         has_box: False if no box was given (a predictions file may leave it out).
         left_out: (image id, instance id) of annotated instances that could not be cropped, such as
             those with an empty box; point metrics leave them out, OKS counts them as missed.
@@ -64,72 +63,37 @@ class Poses:
     image_sizes: tuple[tuple[int, int], ...]
     track_id: np.ndarray | None = None
     image_ids: np.ndarray | None = None
-    instance_id: np.ndarray = _FILLED
-    category_id: np.ndarray = _FILLED
-    input_area: np.ndarray = _FILLED
+    # None only until __post_init__ has filled them in.
+    instance_id: np.ndarray = None  # type: ignore[assignment]
+    category_id: np.ndarray = None  # type: ignore[assignment]
+    input_area: np.ndarray = None  # type: ignore[assignment]
     has_box: bool = True
     left_out: frozenset[tuple[Any, Any]] = frozenset()
 
     def __post_init__(self) -> None:
-        box = self.box_xywh
-        filled = {
-            "instance_id": lambda: np.arange(len(self)),
-            "category_id": lambda: np.ones(len(self), dtype=np.int64),
-            "input_area": lambda: box[:, 2] * box[:, 3],
-        }
-        for name, values in filled.items():
-            if getattr(self, name) is _FILLED:
-                object.__setattr__(self, name, values())
-        lengths = {name: len(values) for name, values in self._rows().items()}
-        if len(set(lengths.values())) > 1:
-            raise PredictionError(f"predictions of different lengths: {lengths}")
+        n = len(self.keypoints)
+        if self.instance_id is None:
+            object.__setattr__(self, "instance_id", np.arange(n))
+        if self.category_id is None:
+            object.__setattr__(self, "category_id", np.ones(n, dtype=np.int64))
+        if self.input_area is None:
+            object.__setattr__(self, "input_area", self.box_xywh[:, 2] * self.box_xywh[:, 3])
+        lengths = {name: len(getattr(self, name)) for name in _OF_INSTANCES}
+        if set(lengths.values()) - {n}:
+            raise PredictionError(f"poses of different lengths: {lengths}")
 
     def __len__(self) -> int:
         return len(self.keypoints)
 
-    @classmethod
-    def of_dataset(cls, schema: KeypointSchema, *, image_id: np.ndarray, **arrays: Any) -> Poses:
-        """Build poses of a dataset split from the image id of each, and the other attributes."""
-        ids, index = np.unique(image_id, return_inverse=True)
-        names = tuple(id_text(one) for one in ids.tolist())
-        sizes = ((0, 0),) * len(ids)
-        index = index.reshape(-1)
-        return cls(
-            "",
-            schema,
-            image_index=index,
-            image_names=names,
-            image_sizes=sizes,
-            image_ids=ids,
-            **arrays,
-        )
-
     @property
     def image_id(self) -> np.ndarray:
-        """(N,) int64 or bytes: the dataset's id of each instance's image, or its position."""
-        return self.image_index if self.image_ids is None else self.image_ids[self.image_index]
-
-    def check(self, schema: KeypointSchema) -> None:
-        """Raise PredictionError unless the points fit the schema and are finite numbers."""
-        if self.keypoints.shape[1:] != (len(schema), 2):
+        """(N,) int64 or bytes: id of each instance's image in the dataset."""
+        if self.image_ids is None:
             raise PredictionError(
-                f"predictions have {self.keypoints.shape[1]} keypoints each, but schema "
-                f"'{schema.name}' has {len(schema)}; are they of another head or dataset?"
+                f"these {len(self)} poses do not say which images of a dataset they are of; read "
+                "them with posekit.poses.read.read_predictions, or evaluate the model on the split"
             )
-        for name in ("keypoints", "scores", "box_scores"):
-            finite = np.isfinite(getattr(self, name))
-            bad = np.flatnonzero(~finite.all(axis=tuple(range(1, finite.ndim))))
-            if bad.size:
-                raise PredictionError(
-                    f"prediction {bad[0]} (instance id {id_text(self.instance_id[bad[0]])}): field "
-                    f"'{name}' holds NaN or infinity, expected finite numbers; "
-                    f"{bad.size} of {len(self)} predictions are affected"
-                )
-
-    def _rows(self) -> dict[str, np.ndarray]:
-        """Return the arrays that have a row for each instance."""
-        values = {name: getattr(self, name) for name in _ROWS}
-        return {name: array for name, array in values.items() if array is not None}
+        return self.image_ids[self.image_index]
 
     @property
     def instance_scores(self) -> np.ndarray:
@@ -162,8 +126,9 @@ class Poses:
 
     def take(self, rows: np.ndarray | slice) -> Poses:
         """Return the chosen instances (indices or bool mask) of the same images."""
-        chosen: dict[str, Any] = {name: array[rows] for name, array in self._rows().items()}
-        return replace(self, **chosen)
+        chosen: dict[str, Any] = {name: getattr(self, name)[rows] for name in _OF_INSTANCES}
+        track = None if self.track_id is None else self.track_id[rows]
+        return replace(self, **chosen, track_id=track)
 
     def by_image(self) -> Iterator[tuple[str, Poses]]:
         """Return each image's name and its instances, in order; images without any included."""
@@ -258,11 +223,22 @@ _WRITERS: dict[str, Callable[[Poses, Path], Path]] = {
 }
 
 
-def id_text(value: Any) -> str:
-    """Return an id as a person writes it."""
-    return value.decode() if isinstance(value, bytes) else str(value)
+def join(parts: Sequence[Poses]) -> Poses:
+    """Join the poses of several sets of images, at least one, into one without a dataset's ids."""
+    shift = np.cumsum([0, *(len(part.image_names) for part in parts)])
 
+    def all_of(name: str) -> np.ndarray:
+        return np.concatenate([getattr(part, name) for part in parts])
 
-def plain_id(value: Any) -> int | str:
-    """Return an id as JSON writes it."""
-    return value.decode() if isinstance(value, bytes) else int(value)
+    return Poses(
+        head=parts[0].head,
+        schema=parts[0].schema,
+        keypoints=all_of("keypoints"),
+        scores=all_of("scores"),
+        box_xywh=all_of("box_xywh"),
+        box_scores=all_of("box_scores"),
+        image_index=np.concatenate([p.image_index + shift[i] for i, p in enumerate(parts)]),
+        image_names=tuple(name for part in parts for name in part.image_names),
+        image_sizes=tuple(size for part in parts for size in part.image_sizes),
+        track_id=None if any(p.track_id is None for p in parts) else all_of("track_id"),
+    )

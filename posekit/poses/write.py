@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from posekit.adapters.fields import plain_id
 from posekit.output import write_text
-from posekit.poses.table import Poses, plain_id
+from posekit.poses.table import Poses
 
 PREDICTIONS_FILE = "predictions.json"
 PART_FIELDS = {"body": "keypoints", "foot": "foot_kpts", "face": "face_kpts"}

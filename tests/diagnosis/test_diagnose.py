@@ -61,7 +61,7 @@ def with_points(change):
 def change_predictions(**fields):
     def fault(truth, predictions):
         values = {name: value(predictions, truth) for name, value in fields.items()}
-        return truth, replace(predictions, **values)
+        return truth, helpers.changed(predictions, **values)
 
     return fault
 

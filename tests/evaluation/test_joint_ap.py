@@ -17,7 +17,6 @@ from posekit.evaluation.oks import evaluate_oks
 from posekit.evaluation.protocol import JointApProtocol, OksProtocol
 from posekit.evaluation.registry import evaluate
 from posekit.evaluation.submission import write_submission
-from posekit.poses.table import Poses
 
 NUM = 4
 SCHEMA = helpers.make_schema(NUM)
@@ -45,8 +44,7 @@ def frames(seed: int, images: int = 12):
     moved = points[of] + rng.normal(size=(2 * n, NUM, 2)) * rng.choice([2, 8, 40], (2 * n, 1, 1))
     where = np.where(rng.random(2 * n) < 0.2, rng.integers(0, images, 2 * n), image[of])
     box = np.concatenate([moved.min(axis=1), np.ptp(moved, axis=1)], axis=1)
-    predictions = Poses.of_dataset(
-        helpers.make_schema(NUM),
+    predictions = helpers.make_poses(
         keypoints=moved,
         scores=rng.permutation(2 * n * NUM).reshape(2 * n, NUM) / (2.0 * n * NUM),
         box_xywh=box,
@@ -160,7 +158,7 @@ def test_faults_are_one_sentence():
         evaluate_joint_ap(replace(truth, extras={}), predictions, SCHEMA, PLAIN)
     with pytest.raises(ConfigError, match="has no OKS sigmas"):
         evaluate_joint_ap(truth, predictions, helpers.make_schema(NUM, None), JointApProtocol())
-    lost = helpers.of_images(predictions, predictions.image_id + 1000)
+    lost = helpers.changed(predictions, image_id=predictions.image_id + 1000)
     with pytest.raises(PredictionError, match="images that the annotations do not list"):
         evaluate_joint_ap(truth, lost, SCHEMA, PLAIN)
     headless = replace(truth, extras={"head_size": np.full(len(truth), np.nan)})

@@ -153,10 +153,19 @@ def test_annotation_ids_play_no_part_even_if_they_repeat():
 def test_what_is_found_on_an_empty_image_counts_as_wrong():
     truth, predictions, schema = small()
     truth = replace(truth, image_id=np.append(truth.image_id, 99))
-    images = np.append(predictions.image_id, 99)
-    both_ = helpers.of_images(predictions.take(np.append(np.arange(len(predictions)), 0)), images)
-    both_ = replace(both_, box_scores=np.append(predictions.box_scores, 2.0))
-    scores = evaluate_oks(truth, both_, schema, OksProtocol())
+    ghost = predictions.take(np.zeros(1, int))
+    ghost = helpers.changed(ghost, image_id=np.asarray([99]), box_scores=np.asarray([2.0]))
+    both_ = {
+        name: np.concatenate([getattr(predictions, name), getattr(ghost, name)])
+        for name in ("keypoints", "scores", "box_xywh", "box_scores", "image_id")
+    }
+    rest = {
+        name: np.concatenate([getattr(predictions, name), getattr(ghost, name)])
+        for name in ("instance_id", "category_id", "input_area")
+    }
+    scores = evaluate_oks(
+        truth, helpers.changed(predictions, **both_, **rest), schema, OksProtocol()
+    )
     assert scores.metrics["AP"] < 0.95
     assert scores.metrics["AR"] == 1.0
 
@@ -200,7 +209,7 @@ def test_boxes_that_were_derived_from_keypoints_are_told():
 
 def test_predictions_of_unknown_images_are_refused():
     truth, predictions, schema = small()
-    moved = helpers.of_images(predictions, predictions.image_id + 3)
+    moved = helpers.changed(predictions, image_id=predictions.image_id + 3)
     with pytest.raises(PredictionError, match=r"3 of 6 predictions are of images .* image id 6"):
         evaluate_oks(truth, moved, schema, OksProtocol())
 

@@ -81,9 +81,9 @@ def test_soft_nms_keeps_so_many_an_image_and_prefers_unlike_ones():
 
 def test_repeated_instances_of_an_image_are_kept_once():
     predictions = crowd(2, 6)
-    predictions = helpers.of_images(
+    predictions = helpers.changed(
         predictions,
-        np.asarray([3, 1, 1, 1, 3, 3]),
+        image_id=np.asarray([3, 1, 1, 1, 3, 3]),
         instance_id=np.asarray([9, 5, 5, 2, 9, 5]),
     )
     single = without_repeats(predictions)

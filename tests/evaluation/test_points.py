@@ -211,7 +211,7 @@ def test_a_repeated_id_is_named():
     ids = np.array(predictions.instance_id)
     images = np.array(predictions.image_id)
     ids[5], images[5] = ids[4], images[4]
-    twice = helpers.of_images(predictions, images, instance_id=ids)
+    twice = helpers.changed(predictions, instance_id=ids, image_id=images)
     with pytest.raises(PredictionError, match="prediction 5: instance id 4 appears twice"):
         evaluate_pck(truth, twice, schema, PckProtocol())
 

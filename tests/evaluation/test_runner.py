@@ -191,13 +191,13 @@ def make_index_again(index, **card):
 @pytest.mark.parametrize(
     ("boxes", "message"),
     [
+        ([{"image_id": 99, "bbox": [1, 2, 3, 4], "score": 1}], "record 0: .*found 99, .*no image"),
         (
-            [{"image_id": 99, "bbox": [1, 2, 3, 4], "score": 1}],
-            "record 0: field 'image_id': found 99",
+            [{"image_id": 1, "bbox": [1, 2, 3], "score": 1}],
+            r"record 0: field 'bbox': found \[1, 2, 3\]",
         ),
-        ([{"image_id": 1, "bbox": [1, 2, 3], "score": 1}], "record 0: field 'bbox': found"),
         ([{"image_id": 1, "bbox": [1, 2, 3, 4]}], "record 0: field 'score' is missing"),
-        ({"boxes": []}, "found an object, expected a list"),
+        ({"boxes": []}, "found dict, expected a list of objects"),
     ],
 )
 def test_wrong_box_files_are_named(index, tmp_path, boxes, message):

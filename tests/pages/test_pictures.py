@@ -11,7 +11,9 @@ import pytest
 from posekit.adapters.base import Instance
 from posekit.config.cards import dataset_card_from_dict
 from posekit.data.index import PoseIndex, build_index
-from posekit.pages.pictures import instance_errors, write_best_worst
+from posekit.diagnosis.pairs import pair
+from posekit.pages.pictures import write_best_worst
+from posekit.poses.split import split_poses
 from posekit.poses.table import Poses
 
 POINTS = np.array([[30, 20], [70, 20], [50, 80]], dtype=np.float32)
@@ -48,40 +50,26 @@ def predict(index: PoseIndex, shifts: list[float]) -> Poses:
     columns = index.columns
     keypoints = np.asarray(columns.keypoints, dtype=np.float64) + np.array(shifts)[:, None, None]
     count = len(keypoints)
-    predictions = Poses.of_dataset(
-        index.schema,
-        keypoints=keypoints,
-        scores=np.full(keypoints.shape[:2], 0.5),
-        box_xywh=np.asarray(columns.box_xywh),
-        box_scores=np.ones(count),
-        image_id=columns.image_id[columns.image_index],
+    predictions = split_poses(
+        columns, index.schema, np.asarray(columns.image_index), np.array(columns.box_xywh),
+        keypoints=keypoints, scores=np.full(keypoints.shape[:2], 0.5),
         instance_id=np.array(columns.instance_id),
-        category_id=np.ones(count, dtype=np.int64),
-        input_area=np.ones(count),
-    )
+    )  # fmt: skip
     return predictions.take(np.arange(count)[::-1])
 
 
-def test_errors_are_mean_distances_over_the_long_side_whatever_the_order(index: PoseIndex):
-    shifts = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
-    rows, errors = instance_errors(index.columns, predict(index, shifts))
-    assert rows.tolist() == [5, 4, 3, 2, 1, 0]
-    expected = np.array(shifts)[rows] * np.sqrt(2) / 70
-    assert errors == pytest.approx(expected)
-
-
-def test_detections_without_an_annotation_have_no_error(index: PoseIndex):
+def test_detections_that_belong_to_no_annotation_are_not_shown(index: PoseIndex):
     predictions = predict(index, [0.0] * 6)
     predictions.instance_id[:] = 7
-    rows, errors = instance_errors(index.columns, predictions)
-    assert (rows == -1).all()
-    assert np.isnan(errors).all()
-    assert write_best_worst(index.root / "out", index, predictions) == {}
+    predictions.box_xywh[:, 0] += 1000
+    pairs = pair(index.columns, predictions)
+    assert write_best_worst(index.root / "out", index, pairs) == {}
 
 
 def test_the_best_and_the_worst_are_shown_and_one_lucky_keypoint_is_no_best(index: PoseIndex):
     predictions = predict(index, [8.0, 2.0, 9.0, 4.0, 6.0, 0.0])
-    written = write_best_worst(index.root / "out", index, predictions, count=2)
+    pairs = pair(index.columns, predictions)
+    written = write_best_worst(index.root / "out", index, pairs, count=2)
     assert written == {kind: index.root / "out" / f"{kind}.png" for kind in ("best", "worst")}
     best, worst = (cv2.imread(str(file)) for file in written.values())
 
@@ -96,5 +84,6 @@ def test_the_best_and_the_worst_are_shown_and_one_lucky_keypoint_is_no_best(inde
 def test_an_unreadable_image_is_passed_over(index: PoseIndex):
     (index.root / "1.png").write_bytes(b"")
     predictions = predict(index, [8.0, 2.0, 9.0, 4.0, 6.0, 0.0])
-    written = write_best_worst(index.root / "out", index, predictions, count=1)
+    pairs = pair(index.columns, predictions)
+    written = write_best_worst(index.root / "out", index, pairs, count=1)
     assert (cv2.imread(str(written["best"])) == 140).all(axis=2).sum() > 2000

@@ -20,7 +20,8 @@ from posekit.adapters.base import Instance
 from posekit.config.cards import dataset_card_from_dict
 from posekit.data.index import PoseIndex, build_index
 from posekit.errors import PosekitError
-from posekit.pages.view import Answers, write_poses_view, write_view
+from posekit.pages.view import write_poses_view, write_view
+from posekit.poses.split import split_poses
 from posekit.poses.table import Poses
 
 POINTS = np.array([[30, 20], [70, 40], [20, 60]], dtype=np.float32)
@@ -53,12 +54,14 @@ def index(tmp_path: Path) -> PoseIndex:
     return build_index(card, tmp_path, "val", tmp_path / "cache", adapter=read)
 
 
-def answers(index: PoseIndex, shifts: list[float]) -> Answers:
-    keypoints = index.columns.keypoints + np.array(shifts)[:, None, None] * np.array([1.0, 0])
-    kinds = np.where(np.array(shifts)[:, None] > 10, "miss", "good")
-    kinds = np.where(index.columns.visibility > 0, kinds, "")
-    scores = np.linspace(0.2, 0.8, 4)[:, None] * np.ones((4, 3))
-    return Answers(np.arange(4), keypoints, scores, kinds)
+def predicted(index: PoseIndex, shifts: list[float]) -> Poses:
+    columns = index.columns
+    return split_poses(
+        columns, index.schema, columns.image_index, columns.box_xywh,
+        keypoints=columns.keypoints + np.array(shifts)[:, None, None] * np.array([1.0, 0]),
+        scores=np.linspace(0.2, 0.8, 4)[:, None] * np.ones((4, 3)),
+        instance_id=columns.instance_id,
+    )  # fmt: skip
 
 
 def data_of(page: Path) -> dict:
@@ -86,7 +89,7 @@ def test_points_lie_where_the_crop_shows_them(index: PoseIndex):
 
 
 def test_the_worst_are_shown_first_with_their_errors(index: PoseIndex):
-    page = write_view(index.root / "v.html", index, answers(index, [1, 30, 2, 20]), limit=2)
+    page = write_view(index.root / "v.html", index, predicted(index, [1, 30, 2, 20]), limit=2)
     items = {item["n"]: item for item in data_of(page)["items"]}
     assert set(items) == {"<1>.png", "<3>.png"}
     assert items["<1>.png"]["err"] == pytest.approx(0.3)
@@ -94,8 +97,7 @@ def test_the_worst_are_shown_first_with_their_errors(index: PoseIndex):
 
 
 def test_an_annotated_instance_without_a_prediction_is_shown_and_marked(index: PoseIndex):
-    found = answers(index, [1, 30, 2, 20])
-    some = Answers(found.rows[1:], found.keypoints[1:], found.scores[1:], found.kinds[1:])
+    some = predicted(index, [1, 30, 2, 20])[1:]
     items = data_of(write_view(index.root / "v.html", index, some))["items"]
     assert items[0]["k"] == ["no prediction"] * 3
     assert "p" not in items[0]
@@ -109,14 +111,14 @@ def test_predictions_without_truth_are_a_page_too(index: PoseIndex):
         "a", SCHEMA_A, POINTS[None].astype(float), np.full((1, 3), 0.25, np.float32), boxes,
         np.ones(1), np.zeros(1, np.int64), (name,), ((100, 120),),
     )  # fmt: skip
-    page = write_poses_view(index.root / "p.html", [poses], "my folder")
+    page = write_poses_view(index.root / "p.html", poses, "my folder")
     data = data_of(page)
     assert (data["truth"], data["items"][0]["s"], data["items"][0]["err"]) == (False, 0.25, None)
     text = page.read_text(encoding="utf-8")
     assert 'id="truth"' not in text
     assert 'id="prediction"' in text
     with pytest.raises(PosekitError, match="gone: no instance can be shown"):
-        write_poses_view(index.root / "p.html", [], "gone")
+        write_poses_view(index.root / "p.html", poses[[]], "gone")
 
 
 def test_an_unreadable_image_is_passed_over_and_none_left_is_an_error(index: PoseIndex):
@@ -212,7 +214,7 @@ FOCUSED = "document.activeElement.ariaLabel"
 
 @pytest.mark.slow
 def test_a_browser_is_used_with_the_keyboard_alone(browser, index: PoseIndex, tmp_path: Path):
-    browser.open(write_view(tmp_path / "v.html", index, answers(index, [1, 30, 2, 20])))
+    browser.open(write_view(tmp_path / "v.html", index, predicted(index, [1, 30, 2, 20])))
     assert browser.names() == "<1>.png,<3>.png,<2>.png,<0>.png"
     browser.press(RIGHT, RIGHT)
     assert browser.focused("<3>.png")
@@ -241,7 +243,7 @@ def test_a_browser_is_used_with_the_keyboard_alone(browser, index: PoseIndex, tm
 
 @pytest.mark.slow
 def test_a_browser_sorts_and_filters_by_keypoint_error_and_type(browser, index, tmp_path):
-    browser.open(write_view(tmp_path / "v.html", index, answers(index, [1, 30, 2, 20])))
+    browser.open(write_view(tmp_path / "v.html", index, predicted(index, [1, 30, 2, 20])))
 
     def choose(**fields: str) -> str:
         for name, value in fields.items():

@@ -14,10 +14,9 @@ import pytest
 from inference_helpers import SCHEMA_A, SCHEMA_B
 
 from posekit.errors import ConfigError, PredictionError
-from posekit.inference.predictor import join
 from posekit.poses.fusion import fuse, union_schema
 from posekit.poses.read import read_poses
-from posekit.poses.table import Poses
+from posekit.poses.table import Poses, join
 
 
 def poses(images: list[int], schema=SCHEMA_A, head: str = "a") -> Poses:

@@ -13,7 +13,7 @@ from posekit.errors import PredictionError
 from posekit.evaluation.oks import evaluate_oks
 from posekit.evaluation.protocol import OksProtocol, PckhProtocol, WholeBodyProtocol
 from posekit.evaluation.submission import write_submission
-from posekit.poses import read
+from posekit.poses import split
 from posekit.poses.read import read_predictions
 from posekit.poses.table import Poses
 from posekit.poses.write import write_predictions
@@ -49,7 +49,7 @@ def test_text_ids_come_back(tmp_path):
     truth, predictions, schema = problem()
     names = np.asarray([f"a{i}".encode() for i in range(5)])
     truth = replace(truth, image_id=names, instance_id=names)
-    predictions = helpers.of_images(predictions, names, instance_id=names)
+    predictions = helpers.changed(predictions, image_id=names, instance_id=names)
     file = write_predictions(tmp_path / "p.json", predictions)
     assert_equal(read_predictions(file, schema, truth).predictions, predictions)
 
@@ -97,12 +97,12 @@ def edit(record: dict, **changes) -> dict:
 
 
 FAULTS = {
-    "no image": (lambda r: edit(r, image_id=...), r"record 2: field 'image_id' is missing"),
+    "no image": (lambda r: edit(r, image_id=...), r"record 2: key 'image_id' is missing"),
     "unknown image": (lambda r: edit(r, image_id=77), r"record 2: field 'image_id': found 77"),
     "text image": (lambda r: edit(r, image_id="2"), r"record 2: field 'image_id': found '2'"),
     "no keypoints": (
         lambda r: edit(r, keypoints=..., keypoint=[]),
-        r"record 2: field 'keypoints' is missing; did you mean 'keypoint'",
+        r"record 2: key 'keypoints' is missing; did you mean 'keypoint'",
     ),
     "short": (
         lambda r: edit(r, keypoints=r["keypoints"][:3]),
@@ -114,16 +114,16 @@ FAULTS = {
     ),
     "NaN": (
         lambda r: edit(r, keypoints=[*r["keypoints"][:3], [1.0, float("nan"), 0.5]]),
-        r"record 2: field 'keypoints': keypoint 3 \(right_1\) holds nan, expected finite",
+        r"record 2: field 'keypoints': keypoint 3 \(right_1\): found nan, expected a finite",
     ),
     "text point": (
         lambda r: edit(r, keypoints=[["x", 1, 1], *r["keypoints"][1:]]),
-        r"record 2: field 'keypoints': keypoint 0 \(left_0\) holds 'x'",
+        r"record 2: field 'keypoints': keypoint 0 \(left_0\): found 'x'",
     ),
     "box": (lambda r: edit(r, bbox=[1, 2, 3]), r"record 2: field 'bbox': found \[1, 2, 3\]"),
     "box score": (
         lambda r: edit(r, bbox_score=None),
-        r"record 2: field 'bbox_score': found None, expected a finite number",
+        r"record 2: field 'bbox_score': found None, expected a number",
     ),
     "ragged": (
         lambda r: edit(r, keypoints=[*r["keypoints"][:3], 7]),
@@ -140,7 +140,7 @@ FAULTS = {
     "half a part": (lambda r: edit(r, foot_kpts=None), r"record 2: field 'foot_kpts': found None"),
     "infinity": (
         lambda r: edit(r, keypoints=[[float("inf"), 1, 1], *r["keypoints"][1:]]),
-        r"record 2: field 'keypoints': keypoint 0 \(left_0\) holds inf",
+        r"record 2: field 'keypoints': keypoint 0 \(left_0\): found inf",
     ),
     "negative box": (
         lambda r: edit(r, bbox=[1, 2, -3, 4]),
@@ -148,22 +148,22 @@ FAULTS = {
     ),
     "NaN box": (
         lambda r: edit(r, bbox=[1, 2, float("nan"), 4]),
-        r"record 2: field 'bbox': found \[1, 2, nan, 4\], expected 4 finite numbers",
+        r"record 2: field 'bbox': found nan, expected a finite number",
     ),
-    "id none": (lambda r: edit(r, id=None), r"record 2: field 'id': found None, expected a whole"),
+    "id none": (lambda r: edit(r, id=None), r"record 2: field 'id': found None, expected a number"),
     "id list": (lambda r: edit(r, id=[1]), r"record 2: field 'id': found \[1\]"),
     "id half": (lambda r: edit(r, id=1.5), r"record 2: field 'id': found 1.5"),
-    "id huge": (lambda r: edit(r, id=10**400), r"record 2: field 'id': found 1000"),
+    "id huge": (lambda r: edit(r, id=10**400), r"record 2: field 'id': found a huge integer"),
     "category": (
         lambda r: edit(r, category_id="cat"),
-        r"record 2: field 'category_id': found 'cat', expected a whole number",
+        r"record 2: field 'category_id': found 'cat', expected a number",
     ),
     "area": (
         lambda r: edit(r, input_area="big"),
-        r"record 2: field 'input_area': found 'big', expected a finite number",
+        r"record 2: field 'input_area': found 'big', expected a number",
     ),
     "image list": (lambda r: edit(r, image_id=[1]), r"record 2: field 'image_id': found \[1\]"),
-    "no object": (lambda r: 5, r"record 2: found int, expected an object"),
+    "no object": (lambda r: 5, r"record 2: prediction: found 5, expected an object"),
 }
 
 
@@ -184,8 +184,8 @@ def test_a_fault_is_named_by_record_and_field(tmp_path, fault):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"score": ...}, r"record 2: field 'score' is missing; the first record has one"),
-        ({"score": "high"}, r"record 2: field 'score': found 'high', expected a finite number"),
+        ({"score": ...}, r"record 2: field 'score' is missing, expected one in every record"),
+        ({"score": "high"}, r"record 2: field 'score': found 'high', expected a number"),
         ({"score": float("nan")}, r"record 2: field 'score': found nan, expected a finite number"),
     ],
 )
@@ -212,7 +212,7 @@ def test_an_empty_list_of_predictions_is_read_and_finds_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[{"image_id": 1,', "not valid JSON .*was the file cut off"),
+        ('[{"image_id": 1,', "not valid JSON.* may be cut short"),
         ('{"annotations": []}', "looks like an annotation file, expected a list of predictions"),
         ("3", "found int, expected a list of predictions"),
     ],
@@ -227,11 +227,11 @@ def test_a_file_that_is_no_list_of_predictions_is_refused(tmp_path, text, messag
 
 def test_a_missing_file_is_refused(tmp_path):
     truth, _, schema = problem()
-    with pytest.raises(PredictionError, match=r"p.json: cannot be read \(No such file"):
+    with pytest.raises(PredictionError, match=r"p.json: there is no such file"):
         read_predictions(tmp_path / "p.json", schema, truth)
 
 
 def test_frames_are_the_images_in_the_order_of_their_numbers():
     paths = ["v/img10.png", "v/img2.png", "v/img1.png"]
-    ordered = sorted(((path, i) for i, path in enumerate(paths)), key=read._by_number)
-    assert [path for path, _ in ordered] == ["v/img1.png", "v/img2.png", "v/img10.png"]
+    ordered = sorted(paths, key=split._by_number)
+    assert ordered == ["v/img1.png", "v/img2.png", "v/img10.png"]
