@@ -385,7 +385,7 @@ def _lines(file: Path) -> list[Any]:
             Place(file, f"line {i + 1}").fail("not valid JSON; was the file cut off?")
     if not parsed:
         raise PredictionError(
-            f"{file}: found no line in it, expected what `posekit predict` writes"
+            f"{file}: no line in it; expected what `posekit predict` writes"
         )
     return parsed
 
