@@ -384,9 +384,7 @@ def _lines(file: Path) -> list[Any]:
         except ValueError:
             Place(file, f"line {i + 1}").fail("not valid JSON; was the file cut off?")
     if not parsed:
-        raise PredictionError(
-            f"{file}: no line in it; expected what `posekit predict` writes"
-        )
+        raise PredictionError(f"{file}: no line in it; expected what `posekit predict` writes")
     return parsed
 
 

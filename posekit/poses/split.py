@@ -79,7 +79,8 @@ def in_split(poses: Poses, truth: InstanceColumns, schema: KeypointSchema, file:
         found[poses.image_index],
         poses.box_xywh,
         head=poses.head,
-        keypoints=poses.keypoints[:, channels],
+        # Missing keypoints (NaN) score 0 wherever they are.
+        keypoints=np.nan_to_num(poses.keypoints[:, channels]),
         scores=poses.scores[:, channels].astype(np.float64),
         box_scores=poses.instance_scores,
         category_id=np.full(len(poses), default_category(truth)),
