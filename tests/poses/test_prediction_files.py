@@ -143,6 +143,18 @@ def test_a_folder_of_predictions_is_read_as_one(tmp_path):
     assert found.keypoints.tolist() == poses.keypoints[:, :0:-1].tolist()
 
 
+def test_a_folder_of_several_heads_or_of_none_is_refused(tmp_path):
+    truth, _, schema = problem()
+    with pytest.raises(PredictionError, match=r"found no \*\.poses\.json of `posekit predict`"):
+        read_predictions(tmp_path, schema, truth)
+    poses = predicted(schema, truth)
+    other = replace(poses, schema=replace(poses.schema, keypoints=("nose", *schema.keypoints)))
+    (tmp_path / "1.poses.json").write_text(json.dumps(poses.to_coco()))
+    (tmp_path / "2.poses.json").write_text(json.dumps(other.to_coco()))
+    with pytest.raises(PredictionError, match=r"2\.poses\.json: its keypoints are not those of 1"):
+        read_predictions(tmp_path, schema, truth)
+
+
 def test_poses_that_name_no_images_of_a_dataset_are_not_scored():
     truth, predictions, schema = problem()
     with pytest.raises(PredictionError, match="do not say which images of a dataset they are of"):
