@@ -13,6 +13,7 @@ from posekit.evaluation import oks_engine, oks_reference
 from posekit.evaluation.base import Scores, check_poses, protocol_dict
 from posekit.evaluation.oks_engine import Matches, OksDetections, OksResult, OksTruth
 from posekit.evaluation.oks_nms import Ranked, rank
+from posekit.evaluation.points import extra_of
 from posekit.evaluation.protocol import CrowdPoseProtocol, OksProtocol, WholeBodyProtocol
 from posekit.poses.similarity import exact_points
 from posekit.poses.table import Poses
@@ -238,14 +239,14 @@ def _engine_truth(
             )
     else:
         area = box[:, 2] * box[:, 3] * _BOX_TO_AREA
-    crowd = np.asarray(truth.is_crowd, dtype=bool)
+    crowd, everyone = np.asarray(truth.is_crowd, dtype=bool), np.arange(len(truth))
     if protocol.labelled_by == "visibility":
         counted = labelled.any(axis=1)
     else:
-        counted = _extra(truth, protocol.labelled_by) != 0
+        counted = extra_of(truth, everyone, protocol.labelled_by) != 0
     if protocol.subset:
         # Whoever is not in the subset is ignored: neither found nor missed.
-        chosen = _extra(truth, protocol.subset)
+        chosen = extra_of(truth, everyone, protocol.subset)
         counted &= np.isfinite(chosen) & (chosen != 0)
     return OksTruth(
         image=np.searchsorted(images, truth.image_id[truth.image_index]),
@@ -267,18 +268,9 @@ def _crowd_index(
     index = np.full(len(images), np.nan)
     if name in truth.image_extras:
         index[np.searchsorted(images, truth.image_id)] = truth.image_extras[name]
-    of_instance = _extra(truth, name)
+    of_instance = extra_of(truth, np.arange(len(truth)), name)
     index[np.searchsorted(images, truth.image_id[truth.image_index])] = of_instance
     return index
-
-
-def _extra(truth: InstanceColumns, name: str) -> np.ndarray:
-    if name not in truth.extras:
-        raise ConfigError(
-            f"the protocol needs the annotations' '{name}', but these annotations have only "
-            f"{sorted(truth.extras) or 'no extras'}"
-        )
-    return np.asarray(truth.extras[name])
 
 
 def _positions(known: np.ndarray, values: np.ndarray) -> np.ndarray:

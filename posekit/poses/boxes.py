@@ -8,7 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from posekit.adapters.fields import Place, box_xywh, field_of, listing, mapping, show, whole
+from posekit.adapters.fields import (
+    Place,
+    box_xywh,
+    field_of,
+    identifier,
+    listing,
+    mapping,
+    show,
+    whole,
+)
 from posekit.errors import PredictionError
 from posekit.poses.read import prediction_errors, read_json
 
@@ -71,11 +80,15 @@ class BoxFile:
         names = {}
         for i, image in enumerate(listing(data["images"], "images", Place(self.file))):
             place = Place(self.file, f"image {i}")
-            names[field_of(mapping(image, "image", place), "id", place)] = image.get("file_name")
+            image_id = identifier(
+                field_of(mapping(image, "image", place), "id", place), "id", place
+            )
+            names[image_id] = field_of(image, "file_name", place)
         entries = []
         for i, entry in enumerate(listing(data["annotations"], "annotations", Place(self.file))):
             place = Place(self.file, f"annotation {i}")
-            name = names.get(field_of(mapping(entry, "annotation", place), "image_id", place))
+            image_id = field_of(mapping(entry, "annotation", place), "image_id", place)
+            name = names.get(identifier(image_id, "image_id", place))
             entries.append({"file_name": name, "bbox": field_of(entry, "bbox", place)})
         return entries
 

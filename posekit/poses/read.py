@@ -117,9 +117,13 @@ def read_json(file: Path) -> Any:
         PredictionError: there is no such file.
         DatasetError: it is not JSON; names line and column.
     """
+    return load_json(_existing(file))
+
+
+def _existing(file: Path) -> Path:
     if not file.is_file():
         raise PredictionError(f"{file}: there is no such file")
-    return load_json(file)
+    return file
 
 
 @contextmanager
@@ -258,7 +262,7 @@ def _ids(values: list[int | str]) -> np.ndarray:
 
 
 def _read_mat(file: Path, schema: KeypointSchema, truth: InstanceColumns) -> Poses:
-    preds = np.asarray(load_mat(file, ("preds",))["preds"], dtype=np.float64)
+    preds = np.asarray(load_mat(_existing(file), ("preds",))["preds"], dtype=np.float64)
     expected = (len(truth), len(schema), 2)
     if preds.shape != expected:
         raise PredictionError(
@@ -372,15 +376,14 @@ def poses_of_frames(
 
 
 def _lines(file: Path) -> list[Any]:
-    lines = read_text(file).splitlines() if file.is_file() else []
     parsed = []
-    for i, line in enumerate(lines):
+    for i, line in enumerate(read_text(_existing(file)).splitlines()):
         try:
             parsed.append(json.loads(line))
         except ValueError:
             Place(file, f"line {i + 1}").fail("not valid JSON; was the file cut off?")
     if not parsed:
-        raise PredictionError(f"{file}: empty, or there is no such file")
+        raise PredictionError(f"{file}: no line in it; expected what `posekit predict` writes")
     return parsed
 
 

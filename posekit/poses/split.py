@@ -79,7 +79,7 @@ def in_split(poses: Poses, truth: InstanceColumns, schema: KeypointSchema, file:
         found[poses.image_index],
         poses.box_xywh,
         head=poses.head,
-        # a missing point scores 0 wherever it is
+        # Missing keypoints (NaN) score 0 wherever they are.
         keypoints=np.nan_to_num(poses.keypoints[:, channels]),
         scores=poses.scores[:, channels].astype(np.float64),
         box_scores=poses.instance_scores,

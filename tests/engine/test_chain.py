@@ -147,7 +147,7 @@ def test_a_video_is_shown_from_beside_its_lines_where_it_was_predicted_or_not_at
     [
         (lambda lines: ["{", *lines[1:]], r"line 1: not valid JSON"),
         (lambda lines: [*lines[:2], lines[2][:-5]], r"line 3: not valid JSON"),
-        (lambda lines: [], r"empty, or there is no such file"),
+        (lambda lines: [], r"no line in it"),
         (lambda lines: lines[1:], r"key 'schema' is missing"),
         (lambda lines: [lines[0], '{"frame": 0}'], r"frame 0: key 'poses' is missing"),
         (

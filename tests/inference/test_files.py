@@ -103,6 +103,8 @@ def test_boxes_from_a_file_are_used_and_an_unlisted_image_has_no_poses(predictor
         {"photo.png": {"0": [[1, 2, 3, 4]]}},
         [{"file_name": "photo.png", "bbox": [1, 2, 3, 4]}],
         [{"image": "folder/photo.png", "bbox": [1, 2, 3, 4], "frame": 0}],
+        [{"image": "photo.png", "bbox": [1, 2, 3, 4], "frame": "0"}],
+        {"photo.png": [1, 2, 3, 4]},
         {
             "images": [{"id": 7, "file_name": "photo.png"}],
             "annotations": [{"image_id": 7, "bbox": [1, 2, 3, 4]}],
@@ -123,7 +125,12 @@ def test_every_form_of_a_box_file_is_read(tmp_path, content):
         ('[{"bbox": [1, 2, 3, 4]}]', "entry 0: found .*, expected"),
         ('{"a.jpg": [[1, 2]]}', r"'a\.jpg': box: found \[1, 2\], expected 4 numbers"),
         ('{"a.jpg": {"first": []}}', r"'a\.jpg': found .*, expected"),
-        ('{"images": [], "annotations": [{"bbox": []}]}', "image_id"),
+        (
+            '{"images": [], "annotations": [{"bbox": []}]}',
+            "0: key 'image_id' is missing",
+        ),
+        ('{"images": [5], "annotations": []}', "image 0: image: found 5, expected an object"),
+        ('{"a.jpg": [[1, 2, 3, NaN]]}', r"'a\.jpg': box: found nan, expected a finite number"),
     ],
 )
 def test_a_wrong_box_file_is_named_with_the_entry(tmp_path, text, message):

@@ -188,3 +188,15 @@ def test_frames_without_an_instance_have_a_line_and_a_picture(predictor, tmp_pat
     )
     assert [frame["poses"] for frame in lines_of(done.written[0])[1:]] == [[], [], []]
     assert len(shown) == 3
+
+
+def test_a_stopped_video_goes_on_after_it_was_moved(predictor, tmp_path):
+    clip, moved = make_clip(tmp_path / "clip.avi", 6), tmp_path / "moved" / "clip.avi"
+    predictor.batch_size = 1
+    with pytest.raises(Stopped):
+        predict_video(predictor, clip, tmp_path / "part", progress=stop_after(3))
+    moved.parent.mkdir()
+    clip.rename(moved)
+    done = predict_video(predictor, moved, tmp_path / "part", resume=True)
+    assert (done.frames, done.resumed) == (6, 3)
+    assert lines_of(tmp_path / "part.jsonl")[0]["file"] == str(clip)

@@ -11,12 +11,14 @@ import pytest
 
 from posekit.errors import PredictionError
 from posekit.evaluation.oks import evaluate_oks
-from posekit.evaluation.protocol import OksProtocol, PckhProtocol, WholeBodyProtocol
+from posekit.evaluation.pck import evaluate_pck
+from posekit.evaluation.protocol import OksProtocol, PckhProtocol, PckProtocol, WholeBodyProtocol
 from posekit.evaluation.submission import write_submission
 from posekit.poses import split
 from posekit.poses.read import read_predictions
 from posekit.poses.table import Poses
 from posekit.poses.write import write_predictions
+from posekit.schema import KeypointSchema
 
 NUM = 4
 
@@ -90,6 +92,79 @@ def test_matlab_predictions_count_from_one_in_the_order_of_the_truth(tmp_path):
     np.testing.assert_allclose(found.keypoints, predictions.keypoints, atol=1e-12)
     with pytest.raises(PredictionError, match=r"'preds' has shape \(5, 4, 2\), expected \(5, 5, 2"):
         read_predictions(mat, helpers.make_schema(5), truth)
+
+
+def test_a_damaged_matlab_file_is_named_and_never_crashes(tmp_path):
+    truth, predictions, schema = problem()
+    truth = replace(truth, extras={"head_size": np.ones(5)})
+    _, mat = write_submission(tmp_path, predictions, truth, schema, PckhProtocol())
+    content = bytearray(mat.read_bytes())
+    content[128 + 16] = 200  # the type of the array's first element
+    mat.write_bytes(bytes(content))
+    with pytest.raises(PredictionError, match=r"pred\.mat: expected an array of numbers 'preds'"):
+        read_predictions(mat, schema, truth)
+    mat.unlink()
+    with pytest.raises(PredictionError, match=r"pred\.mat: there is no such file"):
+        read_predictions(mat, schema, truth)
+
+
+def predicted(schema, truth) -> Poses:
+    """What a head with more keypoints in another order predicts in the images of the truth."""
+    names = ("tail", *reversed(schema.keypoints))
+    n = len(truth)
+    return Poses(
+        "h", KeypointSchema("h", names), np.arange(n * len(names) * 2.0).reshape(n, len(names), 2),
+        np.full((n, len(names)), 0.5, np.float32), np.tile([0.0, 0, 9, 9], (n, 1)), np.ones(n),
+        np.arange(n), tuple(f"/elsewhere/{i}.jpg" for i in range(n)), ((9, 9),) * n,
+    )  # fmt: skip
+
+
+def test_keypoints_of_another_head_are_taken_by_name(tmp_path):
+    truth, _, schema = problem()
+    poses = predicted(schema, truth)
+    file = tmp_path / "x.poses.json"
+    file.write_text(json.dumps(poses.to_coco()))
+    found = read_predictions(file, schema, truth).predictions
+    assert found.schema == schema
+    assert found.keypoints.tolist() == poses.keypoints[:, :0:-1].tolist()
+    assert found.image_id.tolist() == truth.image_id.tolist()
+    wanting = replace(schema, keypoints=("nose", *schema.keypoints[1:]), flip_pairs=())
+    with pytest.raises(PredictionError, match=r"lack 1 of the 4 of schema 'small', .*'nose'"):
+        read_predictions(file, wanting, truth)
+
+
+def test_a_folder_of_predictions_is_read_as_one(tmp_path):
+    truth, _, schema = problem()
+    poses = predicted(schema, truth)
+    for number, (_, part) in enumerate(poses.by_image()):
+        (tmp_path / f"{number}.poses.json").write_text(json.dumps(part.to_coco()))
+    found = read_predictions(tmp_path, schema, truth).predictions
+    assert found.image_id.tolist() == truth.image_id.tolist()
+    assert found.keypoints.tolist() == poses.keypoints[:, :0:-1].tolist()
+
+
+def test_a_folder_of_several_heads_or_of_none_is_refused(tmp_path):
+    truth, _, schema = problem()
+    with pytest.raises(PredictionError, match=r"found no \*\.poses\.json of `posekit predict`"):
+        read_predictions(tmp_path, schema, truth)
+    poses = predicted(schema, truth)
+    other = replace(poses, schema=replace(poses.schema, keypoints=("nose", *schema.keypoints)))
+    (tmp_path / "1.poses.json").write_text(json.dumps(poses.to_coco()))
+    (tmp_path / "2.poses.json").write_text(json.dumps(other.to_coco()))
+    with pytest.raises(PredictionError, match=r"2\.poses\.json: its keypoints are not those of 1"):
+        read_predictions(tmp_path, schema, truth)
+
+
+def test_poses_that_name_no_images_of_a_dataset_are_not_scored():
+    truth, predictions, schema = problem()
+    with pytest.raises(PredictionError, match="do not say which images of a dataset they are of"):
+        evaluate_pck(truth, replace(predictions, image_ids=None), schema, PckProtocol())
+
+
+def test_arrays_of_different_lengths_are_refused():
+    _, predictions, _ = problem()
+    with pytest.raises(PredictionError, match=r"different lengths: .*'scores': 2"):
+        replace(predictions, scores=predictions.scores[:2])
 
 
 def edit(record: dict, **changes) -> dict:
