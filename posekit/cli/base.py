@@ -66,6 +66,11 @@ def make_console(as_json: bool) -> Console:
     return Console(stderr=as_json)
 
 
+def say(console: Console, text: str, style: str | None = None) -> None:
+    """Print a sentence on one line, paths and names in it just as they are."""
+    console.print(text, style=style, highlight=False, soft_wrap=True, markup=False)
+
+
 def read_recipe(name: str, settings: list[str] | None) -> Recipe:
     """Load a recipe before the engine: a mistyped name needs no torch, whose import takes seconds.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from posekit.cli.base import Json, datasets_app, emit, make_console, runs_cards
+from posekit.cli.base import Json, datasets_app, emit, make_console, runs_cards, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,12 +56,9 @@ def datasets_check(
     )  # fmt: skip
     console = make_console(as_json)
     if done.page is not None:
-        console.print(f"Wrote {done.page}", soft_wrap=True)
+        say(console, f"Wrote {done.page}")
     if done.exclusions is not None:
-        console.print(
-            f"Wrote {done.exclusions} with {done.excluded} images, for heads.NAME.exclude",
-            soft_wrap=True,
-        )
+        say(console, f"Wrote {done.exclusions} with {done.excluded} images, for heads.NAME.exclude")
     emit(done.to_dict(), as_json)
     _print_report(console, done.report)
     raise typer.Exit(1 if done.has_errors else 0)
@@ -78,25 +75,18 @@ def _print_report(console: Console, report: CheckReport) -> None:
         ]
         console.print(rows_table(report.dataset, columns, rows))
     for name, why in report.absent.items():
-        console.print(f"split {name} is not here: {why}", highlight=False, soft_wrap=True)
+        say(console, f"split {name} is not here: {why}")
     for found in report.findings:
         colour = _COLOURS[found.severity]
         console.print(f"[{colour}]{found.severity}[/] [bold]{found.name}[/]", end=" ")
-        console.print(
-            f"{f'({found.split}) ' if found.split else ''}{found.text}",
-            highlight=False, markup=False, soft_wrap=True,
-        )  # fmt: skip
+        say(console, f"{f'({found.split}) ' if found.split else ''}{found.text}")
         for one in found.examples[:_SHOWN]:
             parts = [one.image, f"instance {one.instance}" if one.instance else "", one.note]
             line = ", ".join(part for part in parts if part)
-            console.print(f"    {line}", highlight=False, markup=False, soft_wrap=True)
+            say(console, f"    {line}")
         if len(found.examples) > _SHOWN:
-            console.print(f"    ... {found.count} in all", highlight=False)
-        console.print(f"    -> {found.fix}", highlight=False, markup=False, soft_wrap=True)
+            say(console, f"    ... {found.count} in all")
+        say(console, f"    -> {found.fix}")
     errors = sum(found.severity == "error" for found in report.findings)
-    console.print(
-        f"{errors} errors, {len(report.findings) - errors} warnings and notes"
-        if report.findings
-        else "Nothing looks wrong.",
-        highlight=False,
-    )
+    counts = f"{errors} errors, {len(report.findings) - errors} warnings and notes"
+    say(console, counts if report.findings else "Nothing looks wrong.")

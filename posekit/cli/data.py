@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from posekit.cli.base import Json, datasets_app, emit, make_console, runs_cards, schema_app
+from posekit.cli.base import Json, datasets_app, emit, make_console, runs_cards, say, schema_app
 
 
 @datasets_app.command("list")
@@ -64,7 +64,7 @@ def datasets_show(
     console = make_console(as_json)
     for key in ("title", "subject", "source", "licence", "adapter", "evaluator", "folder", "notes"):
         if plain[key]:
-            console.print(f"{key:10} {plain[key]}", highlight=False, soft_wrap=True)
+            say(console, f"{key:10} {plain[key]}")
     files = [[s.name, s.annotations, s.images] for s in card.splits.values()]
     console.print(rows_table("Files below the folder", ["split", "annotations", "images"], files))
     mirror = schema.flip_indices
@@ -74,16 +74,15 @@ def datasets_show(
     ]
     columns = ["channel", "keypoint", "in the mirror", "OKS sigma"]
     console.print(rows_table(f"{len(schema)} keypoints", columns, points))
-    console.print(
+    say(
+        console,
         f"To get it: follow the source above, and put the files below DATA_ROOT/{card.folder} (or "
         "name another folder as the head's root).",
-        highlight=False,
-        soft_wrap=True,
     )
     if picture is not None:
         from posekit.drawing import write_schema_picture  # noqa: PLC0415
 
-        console.print(f"Wrote {write_schema_picture(picture, schema)}", highlight=False)
+        say(console, f"Wrote {write_schema_picture(picture, schema)}")
 
 
 @datasets_app.command("convert")
@@ -100,7 +99,7 @@ def datasets_convert(
 
     written = convert_dataset(name, split, root, out).model_dump(mode="json")
     emit({"file": str(out), "split": written}, as_json)
-    make_console(as_json).print(f"Wrote {out}; split of a card: {written}")
+    say(make_console(as_json), f"Wrote {out}; split of a card: {written}")
 
 
 @schema_app.command("diff")
@@ -128,5 +127,5 @@ def schema_diff(
     console = make_console(as_json)
     console.print(rows_table(f"{a} and {b}", ["relation", a, b], rows))
     if found.flip_conflicts:
-        console.print(f"Flip pairs disagree at: {', '.join(found.flip_conflicts)}")
+        say(console, f"Flip pairs disagree at: {', '.join(found.flip_conflicts)}")
         raise typer.Exit(1)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from posekit.cli.base import app, make_console, runs_cards
+from posekit.cli.base import app, make_console, runs_cards, say
 from posekit.errors import ConfigError
 
 
@@ -28,7 +28,7 @@ def view(
     from posekit.engine import view as engine  # noqa: PLC0415
 
     file = engine.view(what, out, head=head, dataset=dataset, split=split, root=root, limit=limit)
-    make_console(False).print(f"Wrote {file}", highlight=False, soft_wrap=True)
+    say(make_console(False), f"Wrote {file}")
 
 
 @app.command()
@@ -55,4 +55,4 @@ def look(
         except ValueError:
             raise ConfigError(f"--box '{box}': expected x,y,width,height in pixels") from None
     file = write_look(out, load(model), image, numbers, head=head, keypoints=keypoint, block=block)
-    make_console(False).print(f"Wrote {file}", highlight=False, soft_wrap=True)
+    say(make_console(False), f"Wrote {file}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from posekit.cli.base import Json, datasets_app, emit, make_console
+from posekit.cli.base import Json, datasets_app, emit, make_console, say
 
 
 @datasets_app.command("new")
@@ -38,23 +38,20 @@ def datasets_new(
     done = new_dataset(path, out, name=name, recipe=recipe, overwrite=overwrite)
     emit(done.to_dict(), as_json)
     console = make_console(as_json)
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
-
     counts = ", ".join(f"{count} in {split}" for split, count in done.instances.items())
-    say(f"{done.form} below {done.root}: {len(done.keypoints)} keypoints; instances: {counts}")
+    found = f"{done.form} below {done.root}: {len(done.keypoints)} keypoints"
+    say(console, f"{found}; instances: {counts}")
     if done.pairs:
         rows: list[list[object]] = [list(pair) for pair in done.pairs]
         console.print(rows_table("Flip pairs", ["keypoint", "in the mirror", "found by"], rows))
     for sentence in done.unsure:
-        say(f"Unsure: {sentence}")
+        say(console, f"Unsure: {sentence}")
     for file in (done.card, done.sheet, done.recipe):
         if file is not None:
-            say(f"Wrote {file}")
-    say("Next:")
+            say(console, f"Wrote {file}")
+    say(console, "Next:")
     for command in done.next_commands:
-        say(f"    {command}")
+        say(console, f"    {command}")
 
 
 @datasets_app.command("adapter-template")
@@ -68,8 +65,4 @@ def datasets_adapter_template(
     from posekit.engine.onboarding import write_template  # noqa: PLC0415
 
     written = write_template(file, overwrite=overwrite)
-    make_console(False).print(
-        f"Wrote {written}; name it in the card: adapter: {written.name}:read",
-        highlight=False,
-        soft_wrap=True,
-    )
+    say(make_console(False), f"Wrote {written}; name it in the card: adapter: {written.name}:read")

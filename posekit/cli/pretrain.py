@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from posekit.cli.base import Json, Settings, app, emit, make_console, read_recipe, runs_cards
+from posekit.cli.base import Json, Settings, app, emit, make_console, read_recipe, runs_cards, say
 from posekit.cli.host_memory import keep_freed_memory
 
 
@@ -30,8 +30,4 @@ def pretrain(
     emit({"checkpoint": str(done.checkpoint), "step": done.step}, as_json)
     if not done.complete:
         raise typer.Exit(1)
-    console.print(
-        f"Start a pose run from it: posekit train RECIPE training.init={done.checkpoint}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    say(console, f"Start a pose run from it: posekit train RECIPE training.init={done.checkpoint}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from posekit.cli.base import Json, app, emit, make_console, read_recipe, runs_cards
+from posekit.cli.base import Json, app, emit, make_console, read_recipe, runs_cards, say
 from posekit.errors import ConfigError
 
 
@@ -44,14 +44,13 @@ def reproduce(
     for path in dict.fromkeys(file.path for file in found.missing):
         files = [file for file in found.missing if file.path == path]
         uses = ", ".join(dict.fromkeys(file.entry or "training" for file in files))
-        console.print(
+        say(
+            console,
             f"missing: {path} ({files[0].what}; for {uses}) - from: {files[0].source.strip()}",
             style="yellow",
-            highlight=False,
-            soft_wrap=True,
         )
     there = found.needed - len(found.missing)
-    console.print(f"{found.recipe}: {there} of {found.needed} files and folders are in place.")
+    say(console, f"{found.recipe}: {there} of {found.needed} files and folders are in place.")
     if found.rows:
         columns = ["entry", "metric", "published", "found", "verdict", "from"]
         cells = [
@@ -59,6 +58,6 @@ def reproduce(
         ]
         console.print(rows_table("Published and found", columns, cells))
         for entry, doubt in {r.entry: r.doubt for r in found.rows if r.doubt}.items():
-            console.print(f"{entry} is not judged: {doubt}", highlight=False, soft_wrap=True)
+            say(console, f"{entry} is not judged: {doubt}")
     if not found.is_good:
         raise typer.Exit(1)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from posekit.cli.base import Json, app, emit, make_console, runs_cards
+from posekit.cli.base import Json, app, emit, make_console, runs_cards, say
 from posekit.errors import ConfigError
 
 heads_app = typer.Typer(
@@ -35,7 +35,7 @@ def card(
         typer.echo(text)
         return
     write_text(out, text)
-    make_console(False).print(f"wrote {out}", highlight=False, soft_wrap=True)
+    say(make_console(False), f"wrote {out}")
 
 
 @app.command()
@@ -57,15 +57,15 @@ def push(
     if dry_run is not None:
         notes = write_shared(model, dry_run, address=repo, licence=licence)
         emit({"folder": str(dry_run), "notes": notes}, as_json)
-        console.print(f"wrote {dry_run}; nothing was shared", highlight=False, soft_wrap=True)
+        say(console, f"wrote {dry_run}; nothing was shared")
     else:
         done = push_to_hub(model, repo, private=not public, licence=licence)
         notes = done.notes
         emit(done.to_dict(), as_json)
-        console.print(f"shared {', '.join(done.files)}", highlight=False, soft_wrap=True)
-        console.print(f"load it with posekit.load({done.address!r})", highlight=False)
+        say(console, f"shared {', '.join(done.files)}")
+        say(console, f"load it with posekit.load({done.address!r})")
     for note in notes:
-        console.print(f"note: {note}", style="yellow", highlight=False, soft_wrap=True)
+        say(console, f"note: {note}", style="yellow")
 
 
 @heads_app.command("split")
@@ -77,7 +77,7 @@ def heads_split(
     from posekit.engine.heads import split_heads  # noqa: PLC0415
 
     for file in split_heads(model, out):
-        make_console(False).print(f"wrote {file}", highlight=False, soft_wrap=True)
+        say(make_console(False), f"wrote {file}")
 
 
 @heads_app.command("keep")
@@ -86,7 +86,7 @@ def heads_keep(model: Model, heads: Names, out: Out) -> None:
     """Write a model with these heads only."""
     from posekit.engine.heads import keep_heads  # noqa: PLC0415
 
-    make_console(False).print(f"wrote {keep_heads(model, heads, out)}", highlight=False)
+    say(make_console(False), f"wrote {keep_heads(model, heads, out)}")
 
 
 @heads_app.command("drop")
@@ -95,7 +95,7 @@ def heads_drop(model: Model, heads: Names, out: Out) -> None:
     """Write a model without these heads."""
     from posekit.engine.heads import remove_heads  # noqa: PLC0415
 
-    make_console(False).print(f"wrote {remove_heads(model, heads, out)}", highlight=False)
+    say(make_console(False), f"wrote {remove_heads(model, heads, out)}")
 
 
 @heads_app.command("rename")
@@ -113,7 +113,7 @@ def heads_rename(
         if not (equals and new):
             raise ConfigError(f"'{name}': expected OLD=NEW")
     done = rename_heads(model, {old: new for old, _, new in pairs}, out)
-    make_console(False).print(f"wrote {done}", highlight=False)
+    say(make_console(False), f"wrote {done}")
 
 
 @heads_app.command("merge")
@@ -124,7 +124,7 @@ def heads_merge(
     """Write one model with the heads of several that share a backbone."""
     from posekit.engine.heads import merge_files  # noqa: PLC0415
 
-    make_console(False).print(f"wrote {merge_files(models, out)}", highlight=False)
+    say(make_console(False), f"wrote {merge_files(models, out)}")
 
 
 @heads_app.command("add")
@@ -146,4 +146,4 @@ def heads_add(
     from posekit.engine.heads import append_head  # noqa: PLC0415
 
     done = append_head(model, out, name, dataset, head, input_size=input_size, expert_of=expert_of)
-    make_console(False).print(f"wrote {done}", highlight=False)
+    say(make_console(False), f"wrote {done}")

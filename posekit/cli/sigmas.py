@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from posekit.cli.base import Json, datasets_app, emit, make_console, runs_cards
+from posekit.cli.base import Json, datasets_app, emit, make_console, runs_cards, say
 
 
 @datasets_app.command("sigmas")
@@ -36,4 +36,4 @@ def datasets_sigmas(
     folder = root if root is not None else Path("data") / card.folder
     found = estimate_from_files(card, folder, split, annotations or (), seed=seed)
     emit(found.to_dict(), as_json)
-    make_console(as_json).print(found.text(), highlight=False, soft_wrap=True)
+    say(make_console(as_json), found.text())

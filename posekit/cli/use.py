@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from posekit.cli.base import Json, app, emit, make_console, runs_cards
+from posekit.cli.base import Json, app, emit, make_console, runs_cards, say
 
 Model = Annotated[str, typer.Argument(help="Model file, run folder, or hf:owner/name.")]
 
@@ -67,13 +67,13 @@ def predict(
         )  # fmt: skip
     emit(done.to_dict(), as_json)
     for file in done.written:
-        console.print(f"wrote {file}", highlight=False, soft_wrap=True)
+        say(console, f"wrote {file}")
     if done.already:
-        console.print(f"{done.already} inputs were done already")
+        say(console, f"{done.already} inputs were done already")
     for problem in done.warnings:
-        console.print(f"warning: {problem}", style="yellow", highlight=False, soft_wrap=True)
+        say(console, f"warning: {problem}", style="yellow")
     for problem in done.failed.values():
-        console.print(f"skipped: {problem}", style="yellow", highlight=False, soft_wrap=True)
+        say(console, f"skipped: {problem}", style="yellow")
     if done.failed:
         raise typer.Exit(1)
 
@@ -111,7 +111,7 @@ def export(
     )  # fmt: skip
     emit([part.to_dict() for part in done], as_json)
     for part in done:
-        make_console(as_json).print(f"wrote {part.text()}", highlight=False, soft_wrap=True)
+        say(make_console(as_json), f"wrote {part.text()}")
 
 
 @app.command()
@@ -133,9 +133,9 @@ def convert(
     console = make_console(as_json)
     for entry in ledger.entries:
         line = f"{entry.action:9} {entry.source or '-'} -> {entry.target or '-'}"
-        console.print(f"{line}  {entry.note}".rstrip(), highlight=False, soft_wrap=True)
+        say(console, f"{line}  {entry.note}".rstrip())
     counts = ", ".join(f"{count} {action}" for action, count in ledger.counts().items())
-    console.print(f"{target}: {counts}", highlight=False)
+    say(console, f"{target}: {counts}")
 
 
 @app.command()
@@ -151,17 +151,16 @@ def info(
     found = describe(what)
     emit(found, as_json)
     console = make_console(as_json)
-    console.print(f"{found['name']}: {found['backbone']}", highlight=False, soft_wrap=True)
+    say(console, f"{found['name']}: {found['backbone']}")
     trains = sum(trainable for trainable, _ in found["parts"].values())
-    console.print(
-        f"{found['parameters'] / 1e6:.2f} M parameters, {trains / 1e6:.2f} M of them train",
-        highlight=False,
+    say(
+        console, f"{found['parameters'] / 1e6:.2f} M parameters, {trains / 1e6:.2f} M of them train"
     )
     for phase in found["phases"]:
         line = f"from {phase['start']:g} on: {phase['trainable'] / 1e6:.2f} M train"
-        console.print(line, highlight=False)
+        say(console, line)
     for size, macs in found.get("cost", {}).items():
-        console.print(cost_line(size, macs), highlight=False, soft_wrap=True)
+        say(console, cost_line(size, macs))
     columns = ["head", "dataset", "keypoints", "input", "decoder", "codec", "parameters"]
     rows = [[row[column] for column in columns] for row in found["heads"]]
     console.print(rows_table("Heads", columns, rows))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from posekit.cli.base import Json, Settings, app, emit, make_console, read_recipe, runs_cards
+from posekit.cli.base import Json, Settings, app, emit, make_console, read_recipe, runs_cards, say
 from posekit.cli.host_memory import keep_freed_memory
 from posekit.errors import ConfigError
 
@@ -78,7 +78,7 @@ def train(
     compared = single_heads.compare_heads(done.folder)
     emit({"folder": str(done.folder), "heads": compared}, as_json)
     console.print(comparison_table(f"Heads of {done.folder}", compared))
-    console.print(f"Report: {done.folder / 'report.html'}")
+    say(console, f"Report: {done.folder / 'report.html'}")
 
 
 @app.command("eval")
@@ -131,13 +131,13 @@ def evaluate(
     emit(found.to_dict(), as_json)
     console = make_console(as_json)
     if found.matrix is not None:
-        console.print(found.matrix.text(), highlight=False)
+        say(console, found.matrix.text())
     for name, result in found.results.items():
         console.print(metrics_table(name, result.metrics))
         for finding in result.findings:
-            console.print(finding, style="yellow", highlight=False, soft_wrap=True)
+            say(console, finding, style="yellow")
     if found.folder is not None:
-        console.print(f"Written to {found.folder}", highlight=False, soft_wrap=True)
+        say(console, f"Written to {found.folder}")
 
 
 def _pairs(datasets: list[str], splits: list[str]) -> list[tuple[str, str]]:
@@ -175,9 +175,9 @@ def score(
     )
     emit(done.to_dict(), as_json)
     console = make_console(as_json)
-    console.print(done.file.text(), highlight=False)
+    say(console, done.file.text())
     if done.diagnosis.findings:
-        console.print(done.diagnosis.text(), style="yellow", highlight=False, soft_wrap=True)
+        say(console, done.diagnosis.text(), style="yellow")
     if verify and not done.file.agrees:
         raise typer.Exit(1)
 
@@ -199,6 +199,6 @@ def compare(
     compared = engine.compare(runs, anyway=anyway, html=html)
     emit(compared.to_dict(), as_json)
     console = make_console(as_json)
-    console.print(compared.text(), highlight=False)
+    say(console, compared.text())
     if html is not None:
-        console.print(f"Page: {html}", highlight=False, soft_wrap=True)
+        say(console, f"Page: {html}")
