@@ -13,6 +13,7 @@ import numpy as np
 from posekit.errors import ConfigError, nearest
 
 _NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*\Z")
+_MIRRORED = {"left": "right", "right": "left", "l": "r", "r": "l"}
 
 
 @dataclass(frozen=True)
@@ -215,10 +216,23 @@ def _check_partners(schema: str, keypoints: Sequence[str]) -> None:
             )
 
 
+def split_side(name: str) -> tuple[str, str]:
+    """Return the word `left` or `right` that a name holds, '' without one, and the other words."""
+    words = name.split("_")
+    side = next((word for word in words if word in {"left", "right"}), "")
+    if side:
+        words.remove(side)
+    return side, "_".join(words)
+
+
+def mirrored_name(name: str) -> str:
+    """Return a name with left and right (l and r, too) exchanged wherever they are its words."""
+    return "_".join(_MIRRORED.get(word, word) for word in name.split("_"))
+
+
 def _partner(name: str) -> str | None:
-    if name.startswith("left_"):
-        return "right_" + name[5:]
-    return "left_" + name[6:] if name.startswith("right_") else None
+    side, _, rest = name.partition("_")
+    return f"{_MIRRORED[side]}_{rest}" if side in {"left", "right"} and rest else None
 
 
 def _pairs(pairs: Sequence[Sequence[str]]) -> tuple[tuple[str, str], ...]:

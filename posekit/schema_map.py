@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from posekit.errors import ConfigError
-from posekit.schema import KeypointSchema
+from posekit.schema import KeypointSchema, split_side
 
 Relation = Literal["same", "synonym", "near", "missing"]
 
@@ -304,11 +304,7 @@ _KEYS: dict[Relation, Callable[[tuple[str, str]], list[tuple[str, str]]]] = {
 def _point(schema: KeypointSchema, keypoint: str) -> tuple[str, str]:
     """Return what a keypoint is as (side, word): sides stand in front whatever the spelling."""
     name = dict(schema.meanings).get(keypoint, keypoint)
-    parts = name.split("_")
-    side = next((part for part in parts if part in {"left", "right"}), "")
-    if side:
-        parts.remove(side)
-    word = "_".join(parts)
+    side, word = split_side(name)
     finger = re.fullmatch(r"([a-z_]+?)_?(\d+)", word)
     if finger:
         return side, f"{_FINGERS.get(finger[1], finger[1])}_{finger[2]}"

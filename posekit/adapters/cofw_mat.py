@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,12 @@ import numpy as np
 
 from posekit.adapters.base import Instance
 from posekit.adapters.fields import Place, image_path, labelled_points
-from posekit.adapters.files import require_file
+from posekit.adapters.files import open_hdf5
 from posekit.config.base import Strict, validate
 from posekit.config.cards import SplitCard
 from posekit.output import write_bytes
 from posekit.schema import KeypointSchema
 
-_TRUNCATED_FIX = "the file may be cut short or damaged; copy or download it again"
 _MAX_PIXELS = 1 << 28
 
 
@@ -38,7 +36,7 @@ def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Insta
     """
     validate(CofwOptions, split.options, f"split '{split.name}', options")
     file = Path(root) / split.annotations
-    with _opened(file) as store:
+    with open_hdf5(file, "COFW") as store:
         place = Place(file)
         landmarks = _rows(store, "phis", 3 * len(schema), place)
         boxes = _rows(store, "bboxes", 4, place)
@@ -73,7 +71,7 @@ def write_images(root: Path, split: SplitCard) -> int:
     file = Path(root) / split.annotations
     folder = Path(root) / split.images
     folder.mkdir(parents=True, exist_ok=True)
-    with _opened(file) as store:
+    with open_hdf5(file, "COFW") as store:
         references = store[_name_of(store, "Is", Place(file))][()].ravel()
         for number, reference in enumerate(references, start=1):
             target = folder / f"{number:06d}.png"
@@ -85,20 +83,6 @@ def write_images(root: Path, split: SplitCard) -> int:
                 place.fail("it cannot be written as PNG")
             write_bytes(target, data)
     return len(references)
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[Any]:
-    import h5py  # noqa: PLC0415 - slow to import, few datasets need it
-
-    require_file(file)
-    try:
-        with h5py.File(file, "r") as store:
-            yield store
-    # h5py raises errors of many kinds for a damaged file; ours pass through.
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        Place(file).fail(f"not a readable COFW file ({text})", _TRUNCATED_FIX)
 
 
 def _name_of(store: Any, start: str, place: Place) -> str:

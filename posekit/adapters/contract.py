@@ -18,19 +18,16 @@ def check_instance(instance: Any, schema: KeypointSchema, where: str) -> None:
     Raises:
         DatasetError: names `where` and the first field that breaks the contract.
     """
-    if isinstance(instance, EmptyImage):
-        problem = _path_problem(instance.image) or _id_problem("image_id", instance.image_id)
-        if problem:
-            _fail(where, problem)
-        return
-    if not isinstance(instance, Instance):
-        _fail(where, f"found {type(instance).__name__}, expected posekit.adapters.Instance")
     for problem in _problems(instance, len(schema)):
         if problem:
-            _fail(where, problem)
+            raise DatasetError(where, problem, fix="correct the adapter")
 
 
-def _problems(instance: Instance, count: int) -> list[str | None]:
+def _problems(instance: Any, count: int) -> list[str | None]:
+    if isinstance(instance, EmptyImage):
+        return [_path_problem(instance.image), _id_problem("image_id", instance.image_id)]
+    if not isinstance(instance, Instance):
+        return [f"found {type(instance).__name__}, expected posekit.adapters.Instance"]
     return [
         _path_problem(instance.image),
         _id_problem("image_id", instance.image_id),
@@ -71,11 +68,8 @@ def _id_problem(name: str, value: Any) -> str | None:
 
 def _array_problem(name: str, value: Any, dtype: Any, shape: tuple[int, ...]) -> str | None:
     if not isinstance(value, np.ndarray) or value.dtype != dtype or value.shape != shape:
-        found = (
-            f"{value.dtype} {value.shape}"
-            if isinstance(value, np.ndarray)
-            else type(value).__name__
-        )
+        is_array = isinstance(value, np.ndarray)
+        found = f"{value.dtype} {value.shape}" if is_array else type(value).__name__
         return f"{name}: found {found}, expected {np.dtype(dtype).name} {shape}"
     return None
 
@@ -96,7 +90,3 @@ def _optional_problem(name: str, value: Any, shape: tuple[int, ...]) -> str | No
         return None
     problem = _array_problem(name, value, np.float64, shape)
     return problem or (None if np.isfinite(value).all() else f"{name}: expected finite numbers")
-
-
-def _fail(where: str, problem: str) -> None:
-    raise DatasetError(where, problem, fix="correct the adapter")

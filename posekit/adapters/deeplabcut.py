@@ -66,14 +66,13 @@ def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Insta
         for record, name, values in table.rows:
             place = Place(file, record)
             path = image_path(split.images, _from_project(name), place)
-            empty = True
+            before = count
             for columns in animals:
                 points = values[columns]
                 visibility = _visibility(points, schema, place)
                 if not visibility.any():
                     continue
                 count += 1
-                empty = False
                 yield Instance(
                     image=path,
                     image_id=path,
@@ -81,7 +80,7 @@ def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Insta
                     keypoints=labelled_points(points, visibility, schema, place),
                     visibility=visibility,
                 )
-            if empty:
+            if count == before:
                 yield EmptyImage(path, path)
 
 

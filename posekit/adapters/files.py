@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,24 @@ def read_csv_rows(file: Path, delimiter: str = ",") -> Iterator[tuple[int, list[
         raise DatasetError(
             file, problem, record=f"line {reader.line_num}", fix=_TRUNCATED_FIX
         ) from None
+
+
+@contextmanager
+def open_hdf5(file: Path, kind: str, fix: str = _TRUNCATED_FIX) -> Iterator[Any]:
+    """Open an HDF5 file with h5py; DatasetError if it, or what is read from it, is damaged.
+
+    `kind` says in the message what the file should be.
+    """
+    import h5py  # noqa: PLC0415 - slow to import, few datasets need it
+
+    require_file(file)
+    try:
+        with h5py.File(file, "r") as store:
+            yield store
+    # h5py raises errors of many kinds for a damaged file; ours pass through.
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DatasetError(file, f"not a readable {kind} file ({text})", fix=fix) from None
 
 
 _NUMERIC = {"double", "single", "logical"} | {

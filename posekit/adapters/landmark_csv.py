@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +77,7 @@ def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Insta
     file = Path(root) / split.annotations
     rows = read_csv_rows(file, options.delimiter)
     _, header = next(rows, (0, []))
-    columns = find_columns(header, options, schema, Place(file, "header"))
+    columns = _find_columns(header, options, schema, Place(file, "header"))
     for count, (line, cells) in enumerate(rows, start=1):
         place = Place(file, f"line {line}")
         if len(cells) != len(header):
@@ -96,17 +96,39 @@ def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Insta
         )
 
 
-def find_columns(
+def _find_columns(
     header: Sequence[str], options: CsvOptions, schema: KeypointSchema, place: Place
 ) -> Columns:
     """Find out what each column of a landmark CSV is; DatasetError if that is not clear."""
     image, box, axes = _parts(header, options, place)
-    return _ordered(axes, image, box, options.names, schema, place)
+    names = list(dict.fromkeys(name for name, _ in axes))
+    for name in names:
+        if (name, 0) not in axes or (name, 1) not in axes:
+            place.fail(f"point '{name}' has no column for x and y both")
+    with_visibility = [name for name in names if (name, 2) in axes]
+    if with_visibility and len(with_visibility) != len(names):
+        place.fail(f"{len(with_visibility)} of {len(names)} points have a visibility column")
+    order = _numbered_order(names)
+    if order is not None and len(order) != len(schema):
+        place.fail(
+            f"found {len(names)} numbered points, expected the {len(schema)} of schema "
+            f"'{schema.name}'",
+            "check that the card's schema is the one of this file",
+        )
+    if order is None:
+        order = match_names(names, schema, place, options.names)
+    names = [names[position] for position in order]
+    return Columns(
+        image,
+        tuple((axes[name, 0], axes[name, 1]) for name in names),
+        tuple(axes[name, 2] for name in names) if with_visibility else (),
+        box,
+    )
 
 
 def point_names(header: Sequence[str], options: CsvOptions, place: Place) -> list[str]:
     """Return the names of a landmark CSV's points, in the order in which a schema must have them
-    where they are numbers; DatasetError as `find_columns`.
+    where they are numbers; DatasetError where a header is not clear.
     """
     _, _, axes = _parts(header, options, place)
     names = list(dict.fromkeys(name for name, _ in axes))
@@ -129,43 +151,10 @@ def _parts(
     box = tuple(_column(header, name, place) for name in options.box_columns or ())
     ignored = {image, *box, *(_column(header, name, place) for name in options.ignore)}
     rest = [column for column in range(len(header)) if column not in ignored]
-    bare = _bare_numbers([header[column] for column in rest])
-    if bare is None:
-        return image, box, _named_axes(header, rest, place)
-    return image, box, {(str(n // 2), n % 2): rest[at] for n, at in bare.items()}
-
-
-def _ordered(
-    axes: Mapping[tuple[str, int], int],
-    image: int,
-    box: tuple[int, ...],
-    aliases: Mapping[str, str],
-    schema: KeypointSchema,
-    place: Place,
-) -> Columns:
-    names = list(dict.fromkeys(name for name, _ in axes))
-    for name in names:
-        if (name, 0) not in axes or (name, 1) not in axes:
-            place.fail(f"point '{name}' has no column for x and y both")
-    with_visibility = [name for name in names if (name, 2) in axes]
-    if with_visibility and len(with_visibility) != len(names):
-        place.fail(f"{len(with_visibility)} of {len(names)} points have a visibility column")
-    order = _numbered_order(names)
-    if order is not None and len(order) != len(schema):
-        place.fail(
-            f"found {len(names)} numbered points, expected the {len(schema)} of schema "
-            f"'{schema.name}'",
-            "check that the card's schema is the one of this file",
-        )
+    order = _numbered_order([header[column] for column in rest])
     if order is None:
-        order = match_names(names, schema, place, aliases)
-    names = [names[position] for position in order]
-    return Columns(
-        image,
-        tuple((axes[name, 0], axes[name, 1]) for name in names),
-        tuple(axes[name, 2] for name in names) if with_visibility else (),
-        box,
-    )
+        return image, box, _named_axes(header, rest, place)
+    return image, box, {(str(n // 2), n % 2): rest[at] for n, at in enumerate(order)}
 
 
 def _numbered_order(names: Sequence[str]) -> list[int] | None:
@@ -176,11 +165,6 @@ def _numbered_order(names: Sequence[str]) -> list[int] | None:
     if sorted(numbers) != list(range(first, first + len(numbers))) or first > 1:
         return None
     return [numbers.index(first + i) for i in range(len(numbers))]
-
-
-def _bare_numbers(names: Sequence[str]) -> dict[int, int] | None:
-    order = _numbered_order(names)
-    return None if order is None else dict(enumerate(order))
 
 
 def _named_axes(

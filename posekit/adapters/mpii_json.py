@@ -107,13 +107,11 @@ def read_ground_truth(file: Path, schema: KeypointSchema) -> MpiiGroundTruth:
     """
     content = load_mat(file, ("jnt_missing", "pos_gt_src", "headboxes_src"))
     place = Place(file)
-    missing = _real(content["jnt_missing"], "jnt_missing", place)
-    people = missing.shape[-1] if missing.ndim == 2 else 1
-    missing = _shaped(missing, (len(schema), people), "jnt_missing", place)
-    points = _real(content["pos_gt_src"], "pos_gt_src", place)
-    points = _shaped(points, (len(schema), 2, people), "pos_gt_src", place)
-    boxes = _real(content["headboxes_src"], "headboxes_src", place)
-    boxes = _shaped(boxes, (2, 2, people), "headboxes_src", place)
+    found = np.shape(content["jnt_missing"])
+    people = found[-1] if len(found) == 2 else 1
+    missing = _array(content, "jnt_missing", (len(schema), people), place)
+    points = _array(content, "pos_gt_src", (len(schema), 2, people), place)
+    boxes = _array(content, "headboxes_src", (2, 2, people), place)
     if not np.isfinite(boxes).all():
         place.fail("headboxes_src holds numbers that are not finite, expected box corners")
     diagonal = np.linalg.norm(boxes[1] - boxes[0], axis=0)
@@ -155,16 +153,16 @@ def _crop(record: Mapping[str, Any], place: Place) -> tuple[np.ndarray, np.ndarr
     return np.array([x - 1, y - 1]), np.array([side, side])
 
 
-def _real(array: Any, what: str, place: Place) -> np.ndarray:
+def _array(
+    content: Mapping[str, Any], name: str, shape: tuple[int, ...], place: Place
+) -> np.ndarray:
+    """Return a variable of numbers as float64 of this shape; DatasetError if it has another."""
+    array = content[name]
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-        place.fail(f"{what}: expected an array of numbers")
-    return array.astype(np.float64)
-
-
-def _shaped(array: np.ndarray, shape: tuple[int, ...], what: str, place: Place) -> np.ndarray:
+        place.fail(f"{name}: expected an array of numbers")
     # MATLAB drops a last axis of length 1: a file of one person has one axis less.
     if array.shape == shape[:-1] and shape[-1] == 1:
-        return array[..., None]
+        array = array[..., None]
     if array.shape != shape:
-        place.fail(f"{what}: found shape {array.shape}, expected {shape}")
-    return array
+        place.fail(f"{name}: found shape {array.shape}, expected {shape}")
+    return array.astype(np.float64)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from posekit.adapters.fields import Place
-from posekit.adapters.files import require_file
+from posekit.adapters.files import open_hdf5
 
 _PUTS = {"PUT", "BINPUT", "LONG_BINPUT"}
 _HARMLESS = {"PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "MEMOIZE", *_PUTS}
@@ -35,26 +35,20 @@ def read_frame(file: Path) -> Frame:
     Raises:
         DatasetError: not an HDF5 file, no frame or several, or a layout that is not understood.
     """
-    import h5py  # noqa: PLC0415 - slow to import, few datasets need it
-
-    require_file(file)
     place = Place(file)
-    try:
-        with h5py.File(file, "r") as store:
-            groups = [
-                node
-                for node in store.values()
-                if isinstance(node, h5py.Group) and "pandas_type" in node.attrs
-            ]
-            if len(groups) != 1:
-                place.fail(f"found {len(groups)} pandas frames, expected one")
-            group = groups[0]
-            frame = _table(group) if "table" in group else _fixed(group)
-            return _checked(frame, place)
-    # h5py raises errors of many kinds for a damaged file; ours pass through.
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError) as error:
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        place.fail(f"not a readable pandas HDF5 file ({text})", "save it again, or use the CSV")
+    with open_hdf5(file, "pandas HDF5", "save it again, or use the CSV") as store:
+        groups = [
+            node for node in store.values() if hasattr(node, "keys") and "pandas_type" in node.attrs
+        ]
+        if len(groups) != 1:
+            place.fail(f"found {len(groups)} pandas frames, expected one")
+        columns, index, values = _table(groups[0]) if "table" in groups[0] else _fixed(groups[0])
+        if values.shape != (len(index), len(columns)):
+            place.fail(
+                f"found values of shape {values.shape} for {len(index)} rows and {len(columns)} "
+                "columns"
+            )
+        return columns, index, values
 
 
 def parse_names(data: bytes) -> Any:
@@ -118,15 +112,6 @@ def _fixed_axis(group: Any, name: str) -> list[tuple[str, ...]]:
     if not levels:
         raise ValueError(f"{name} is missing")
     return list(zip(*levels, strict=True))
-
-
-def _checked(frame: Frame, place: Place) -> Frame:
-    columns, index, values = frame
-    if values.shape != (len(index), len(columns)):
-        place.fail(
-            f"found values of shape {values.shape} for {len(index)} rows and {len(columns)} columns"
-        )
-    return frame
 
 
 def _names(entry: Any) -> tuple[str, ...]:

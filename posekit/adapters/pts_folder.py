@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from glob import escape
 from pathlib import Path
 
 import numpy as np
@@ -141,7 +142,7 @@ def _position(bracket: str, lines: list[str], place: Place) -> int:
 def _image_beside(file: Path) -> Path:
     beside = sorted(
         entry
-        for entry in file.parent.glob(f"{_escaped(file.stem)}.*")
+        for entry in file.parent.glob(f"{escape(file.stem)}.*")
         if entry.stem == file.stem and entry.suffix.lower() in _IMAGE_SUFFIXES
     )
     if len(beside) != 1:
@@ -151,7 +152,3 @@ def _image_beside(file: Path) -> Path:
             "put the image there, or take the .pts file out",
         )
     return beside[0]
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)

@@ -54,7 +54,7 @@ def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Insta
         animals = list(frame.user_instances)
         if not animals and options.predicted:
             animals = list(frame.predicted_instances)
-        empty = True
+        before = count
         for animal in animals:
             nodes = tuple(animal.skeleton.node_names)
             if nodes not in orders:
@@ -64,7 +64,6 @@ def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Insta
             if not visibility.any():
                 continue
             count += 1
-            empty = False
             yield Instance(
                 image=path,
                 image_id=path,
@@ -72,7 +71,7 @@ def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Insta
                 keypoints=labelled_points(points, visibility, schema, where),
                 visibility=visibility,
             )
-        if empty:
+        if count == before:
             yield EmptyImage(path, path)
 
 

@@ -63,16 +63,15 @@ def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Insta
         labels = Path(root) / _label_path(path)
         lines = _lines(labels) if labels.is_file() else []
         size = image_size(file)
-        empty = True
+        before = count
         for line, cells in lines:
             place = Place(labels, f"line {line}")
             numbers = _numbers(cells, len(schema) * columns + _BOX_COLUMNS, place)
             if options.classes and numbers[0] not in options.classes:
                 continue
             count += 1
-            empty = False
             yield _instance(numbers, path, size, count, columns, schema, place)
-        if empty:
+        if count == before:
             yield EmptyImage(path, path, size)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from posekit.data.columns import InstanceColumns
+from posekit.poses.table import id_text
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -100,10 +101,6 @@ class SplitFacts:
     visibility_says: str
     seconds: float = 0.0
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return dict(vars(self))
-
 
 @dataclass(frozen=True)
 class CheckReport:
@@ -140,7 +137,7 @@ class CheckReport:
         return {
             "dataset": self.dataset,
             "ok": not self.has_errors,
-            "splits": [facts.to_dict() for facts in self.splits],
+            "splits": [dict(vars(facts)) for facts in self.splits],
             "absent": self.absent,
             "findings": [finding.to_dict() for finding in self.findings],
         }
@@ -161,19 +158,12 @@ def instance_examples(
         rows: int64 (n,).
         notes: what is seen in each; or none.
     """
-    examples = []
-    for place, row in enumerate(np.asarray(rows)[:MOST_EXAMPLES].tolist()):
-        image = int(columns.image_index[row])
-        examples.append(
-            Example(
-                image=path_text(columns, image),
-                instance=id_text(columns.instance_id[row]),
-                note=notes[place] if place < len(notes) else "",
-                row=row,
-                image_index=image,
-            )
-        )
-    return tuple(examples)
+    rows = np.asarray(rows, np.int64)[:MOST_EXAMPLES]
+    examples = image_examples(columns, np.asarray(columns.image_index)[rows], notes)
+    return tuple(
+        replace(example, instance=id_text(columns.instance_id[row]), row=row)
+        for example, row in zip(examples, rows.tolist(), strict=True)
+    )
 
 
 def image_examples(
@@ -193,8 +183,3 @@ def image_examples(
 def path_text(columns: InstanceColumns, image_index: int) -> str:
     """Return the path of an image, relative to the dataset's root."""
     return columns.image_path[image_index].decode()
-
-
-def id_text(value: Any) -> str:
-    """Return an id as text."""
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -15,6 +15,7 @@ _MOST = 0.5
 _FEW = 0.02
 _CLEAR = 0.2
 _SLACK = 0.1
+_MANY_OUT, _SOME_OUT = 0.02, 0.0005
 
 
 def outside_image(columns: InstanceColumns, image_size: np.ndarray) -> Iterator[Finding]:
@@ -35,9 +36,11 @@ def outside_image(columns: InstanceColumns, image_size: np.ndarray) -> Iterator[
     out = labelled & (beyond > 1) & known[:, None]
     rows = np.flatnonzero(out.any(axis=1))
     if len(rows):
-        rows = rows[np.argsort(-np.where(out, beyond, 0)[rows].max(axis=1), kind="stable")]
+        farthest = np.where(out, beyond, 0).max(axis=1)
+        rows = rows[np.argsort(-farthest[rows], kind="stable")]
         total, all_points = int(out.sum()), int(labelled[known].sum())
         share = total / all_points
+        notes = [f"{out[row].sum()} points, up to {farthest[row]:.0f} px" for row in rows.tolist()]
         yield Finding(
             "points_outside_image",
             "error" if share > _MANY_OUT else "warning" if share > _SOME_OUT else "note",
@@ -45,14 +48,7 @@ def outside_image(columns: InstanceColumns, image_size: np.ndarray) -> Iterator[
             "their image",
             "mark them as not labelled, or check that these are the images that were annotated",
             len(rows),
-            instance_examples(
-                columns,
-                rows,
-                [
-                    f"{out[row].sum()} points, up to {np.where(out, beyond, 0)[row].max():.0f} px"
-                    for row in rows.tolist()
-                ],
-            ),
+            instance_examples(columns, rows, notes),
         )
     yield from _boxes_outside(columns, size, known)
 
@@ -98,9 +94,12 @@ def points_and_boxes(columns: InstanceColumns) -> Iterator[Finding]:
     if np.median(share) >= _MOST:
         yield from _far_from_box(columns, poses, share)
         return
-    middle = np.array([p[seen].mean(axis=0) for p, seen in _pairs_of(poses)])
+    middle = np.array(
+        [p[seen].mean(axis=0) for p, seen in zip(poses.points, poses.labelled, strict=True)]
+    )
     swapped = PoseShapes(**{**vars(poses), "points": poses.points[..., ::-1]})
-    moved = PoseShapes(**{**vars(poses), "points": poses.points + _corner(poses)[:, None]})
+    corner = poses.center - poses.size / 2
+    moved = PoseShapes(**{**vars(poses), "points": poses.points + corner[:, None]})
     name, text, fix = (
         "points_outside_boxes",
         "the points lie outside their boxes: the two do not belong together",
@@ -131,9 +130,6 @@ def points_and_boxes(columns: InstanceColumns) -> Iterator[Finding]:
         len(rows),
         instance_examples(columns, rows),
     )
-
-
-_MANY_OUT, _SOME_OUT = 0.02, 0.0005
 
 
 def _boxes_outside(
@@ -234,14 +230,6 @@ def _share_inside(poses: PoseShapes) -> np.ndarray:
     reach = poses.size * (0.5 + _SLACK)
     inside = (np.abs(poses.points - poses.center[:, None]) <= reach[:, None]).all(axis=2)
     return (inside & poses.labelled).sum(axis=1) / np.maximum(poses.labelled.sum(axis=1), 1)
-
-
-def _corner(poses: PoseShapes) -> np.ndarray:
-    return poses.center - poses.size / 2
-
-
-def _pairs_of(poses: PoseShapes) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    return zip(poses.points, poses.labelled, strict=True)
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:

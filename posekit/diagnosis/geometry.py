@@ -8,6 +8,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from posekit.diagnosis.findings import Finding
+from posekit.diagnosis.order import as_order
 from posekit.diagnosis.pairs import Pairs
 from posekit.schema import KeypointSchema
 
@@ -192,10 +193,7 @@ def _best_order(pairs: Pairs, num: int) -> np.ndarray:
         rows = pairs.labelled[:, k]
         offset = np.linalg.norm(pairs.found[rows] - pairs.true[rows, k][:, None], axis=-1)
         cost[:, k] = np.median(offset / pairs.long_side[rows, None], axis=0)
-    channels, keypoints = linear_sum_assignment(cost)
-    order = np.empty(num, np.int64)
-    order[keypoints] = channels
-    return order
+    return as_order(*linear_sum_assignment(cost))
 
 
 def _shifted(pairs: Pairs, error: float) -> Iterator[Finding]:

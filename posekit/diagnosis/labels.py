@@ -8,6 +8,7 @@ import numpy as np
 
 from posekit.data.columns import InstanceColumns
 from posekit.diagnosis.findings import Finding, instance_examples
+from posekit.poses.table import id_text
 from posekit.schema import KeypointSchema
 
 _NEAR = 0.01
@@ -51,7 +52,7 @@ def duplicate_annotations(columns: InstanceColumns) -> Iterator[Finding]:
     if found:
         rows = np.array([row for row, _, _ in found])
         notes = [
-            f"like instance {_text(columns.instance_id[other])}"
+            f"like instance {id_text(columns.instance_id[other])}"
             + (" exactly" if apart == 0 else f", {apart:.1%} of the box apart")
             for _, other, apart in found
         ]
@@ -178,7 +179,3 @@ def _twins(columns: InstanceColumns, rows: np.ndarray) -> Iterator[tuple[int, in
         twin = np.flatnonzero(same & (apart <= _NEAR))
         if len(twin):
             yield int(rows[later]), int(rows[twin[0]]), float(apart[twin[0]])
-
-
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 
 from posekit.data.columns import InstanceColumns
 from posekit.diagnosis.findings import Finding, instance_examples
-from posekit.diagnosis.pose_shapes import PoseShapes
+from posekit.diagnosis.pose_shapes import PoseShapes, middle_and_spread
 from posekit.schema import KeypointSchema
 
 _ENOUGH = 20
@@ -84,8 +84,8 @@ def order_against(
     )
     if len(known) < 2:
         return
-    mean, spread = _mean_and_spread(poses.in_box()[:, known])
-    mean_other, spread_other = _mean_and_spread(others.in_box()[:, known])
+    mean, spread = middle_and_spread(poses.in_box()[:, known])
+    mean_other, spread_other = middle_and_spread(others.in_box()[:, known])
     apart = np.linalg.norm(mean[:, None] - mean_other[None], axis=2)
     apart /= np.maximum((spread[:, None] + spread_other[None]) / 2, 1e-6)
     own = np.arange(len(known))
@@ -209,10 +209,10 @@ def _facing_one_way(relative: np.ndarray) -> tuple[np.ndarray, bool]:
     mirrored = relative * [-1, 1]
     turn = across @ direction < 0
     for _ in range(_ROUNDS):
-        usual = _mean_and_spread(np.where(turn[:, None, None], mirrored, relative))
+        usual = middle_and_spread(np.where(turn[:, None, None], mirrored, relative))
         turn = _far(mirrored, usual) < _far(relative, usual)
     turned = np.where(turn[:, None, None], mirrored, relative)
-    alike = np.nanmean(_mean_and_spread(turned)[1]) / np.nanmean(_mean_and_spread(relative)[1])
+    alike = np.nanmean(middle_and_spread(turned)[1]) / np.nanmean(middle_and_spread(relative)[1])
     return (turned, True) if alike < 0.8 else (relative, False)
 
 
@@ -224,7 +224,7 @@ def _other_order(
     Returns:
         the order, the usual one if nothing else suits; middle and spread of the other poses.
     """
-    usual = _mean_and_spread(relative)
+    usual = middle_and_spread(relative)
     same = np.arange(relative.shape[1])
     far = _far(relative, usual)
     voters = np.argsort(-far, kind="stable")[: min(_MOST_TRIED, int(share * len(far)) + 1)]
@@ -233,7 +233,7 @@ def _other_order(
         suited = _far(relative[:, order], usual) < 0.7 * far
         if suited.sum() < _LEAST or (~suited).sum() < _ENOUGH:
             return same, usual
-        usual = _mean_and_spread(relative[~suited])
+        usual = middle_and_spread(relative[~suited])
         order = _matched_order(np.nanmedian(relative[suited], axis=0), *usual)
         far = _far(relative, usual)
     return order, usual
@@ -279,16 +279,17 @@ def _voted_order(relative: np.ndarray, middle: np.ndarray) -> np.ndarray:
         channels, keypoints = linear_sum_assignment(np.where(np.isfinite(cost), cost, 10.0))
         seen = np.isfinite(cost[channels, keypoints])
         votes[channels[seen], keypoints[seen]] += 1
-    return _as_order(*linear_sum_assignment(-votes))
+    return as_order(*linear_sum_assignment(-votes))
 
 
 def _matched_order(found: np.ndarray, middle: np.ndarray, spread: np.ndarray) -> np.ndarray:
     """int64 (K,): the order in which one mean pose fits another best."""
     cost = np.linalg.norm(found[:, None] - middle[None], axis=2) / np.maximum(spread, 1e-3)[None]
-    return _as_order(*linear_sum_assignment(np.where(np.isfinite(cost), cost, 10.0)))
+    return as_order(*linear_sum_assignment(np.where(np.isfinite(cost), cost, 10.0)))
 
 
-def _as_order(channels: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+def as_order(channels: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+    """Return int64 (K,): the channel that an assignment gives to each keypoint."""
     order = np.empty(len(channels), np.int64)
     order[keypoints] = channels
     return order
@@ -297,11 +298,6 @@ def _as_order(channels: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
 def _only_sides(order: np.ndarray, schema: KeypointSchema) -> bool:
     moved = np.flatnonzero(order != np.arange(len(order)))
     return bool((order[moved] == np.asarray(schema.flip_indices)[moved]).all())
-
-
-def _mean_and_spread(relative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    low, mid, high = np.nanpercentile(relative, [16, 50, 84], axis=0)
-    return mid, np.linalg.norm((high - low) / 2, axis=1)
 
 
 def _example(order: np.ndarray, schema: KeypointSchema) -> str:

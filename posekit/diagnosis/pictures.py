@@ -85,7 +85,14 @@ def look_at_images(
     )
 
     def look(image: int) -> None:
-        (_decode if decode else _look_only)(facts, image, index.image_file_at(image))
+        file = index.image_file_at(image)
+        if not file.is_file():
+            _fails(facts, image, MISSING, "no such file")
+        elif decode:
+            _decode(facts, image, file)
+        elif facts.size[image].min() <= 0:
+            with contextlib.suppress(DatasetError):
+                facts.size[image] = image_size(file)
 
     with ThreadPoolExecutor(max(1, threads)) as pool:
         for start in range(0, count, _CHUNK):
@@ -148,24 +155,7 @@ def image_findings(index: PoseIndex, facts: ImageFacts) -> Iterator[Finding]:
             )
 
 
-def _stat(facts: ImageFacts, image: int, file: Path) -> None:
-    if not file.is_file():
-        facts.state[image] = MISSING
-        facts.problems[image] = "no such file"
-
-
-def _look_only(facts: ImageFacts, image: int, file: Path) -> None:
-    """See whether the file is there; read its header where the annotations declare no size."""
-    _stat(facts, image, file)
-    if facts.state[image] != MISSING and facts.size[image].min() <= 0:
-        with contextlib.suppress(DatasetError):
-            facts.size[image] = image_size(file)
-
-
 def _decode(facts: ImageFacts, image: int, file: Path) -> None:
-    _stat(facts, image, file)
-    if facts.state[image] == MISSING:
-        return
     declared = (int(facts.size[image, 0]), int(facts.size[image, 1]))
     try:
         found = image_size(file)

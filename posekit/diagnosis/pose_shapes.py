@@ -84,3 +84,9 @@ def centred(poses: PoseShapes) -> np.ndarray:
     points = points - np.nanmean(points, axis=1, keepdims=True)
     spread = np.sqrt(np.nanmean((points**2).sum(axis=2), axis=1))
     return points / np.maximum(spread, 1e-9)[:, None, None]
+
+
+def middle_and_spread(relative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """float64 (K, 2): median of poses in a common frame; (K,): robust standard deviations."""
+    low, mid, high = np.nanpercentile(relative, [16, 50, 84], axis=0)
+    return mid, np.linalg.norm((high - low) / 2, axis=1)

@@ -9,11 +9,10 @@ from scipy.optimize import linear_sum_assignment
 
 from posekit.data.columns import InstanceColumns
 from posekit.diagnosis.findings import Finding, instance_examples
-from posekit.diagnosis.pose_shapes import PoseShapes, centred
+from posekit.diagnosis.pose_shapes import PoseShapes, centred, middle_and_spread
 from posekit.diagnosis.swaps import find_side_swaps
-from posekit.schema import KeypointSchema
+from posekit.schema import KeypointSchema, mirrored_name
 
-_WORDS = {"left": "right", "right": "left", "l": "r", "r": "l"}
 _FAR, _NEAR = 0.8, 0.4
 _ENOUGH = 50
 _MOSTLY, _WHOLE = 0.7, 0.95
@@ -54,7 +53,7 @@ def pairs_by_name(schema: KeypointSchema) -> Iterator[Finding]:
     missing: list[tuple[str, str]] = []
     wrong: list[tuple[str, str]] = []
     for k, name in enumerate(schema.keypoints):
-        other = places.get(_other_side(name))
+        other = places.get(mirrored_name(name))
         if other is None or other <= k or flip[k] == other:
             continue
         if flip[k] == k and flip[other] == other:
@@ -130,10 +129,6 @@ def swapped_sides(
     )
 
 
-def _other_side(name: str) -> str:
-    return "_".join(_WORDS.get(word, word) for word in name.split("_"))
-
-
 def _pair_finding(name: str, pairs: list[tuple[str, str]], why: str) -> Iterator[Finding]:
     if pairs:
         listed = ", ".join(f"({a}, {b})" for a, b in pairs[:12])
@@ -166,7 +161,7 @@ def _mirror_distances(
         float64 (k, k): distance of keypoint i from the mirror image of j, in standard deviations;
         int64 (k,): the partner of each that the schema gives, itself if that one is not known.
     """
-    mean, spread = np.nanmedian(relative, axis=0), _spread(relative)
+    mean, spread = middle_and_spread(relative)
     place = np.full(len(flip), -1)
     place[known] = np.arange(len(known))
     given = place[flip[known]]
@@ -175,12 +170,6 @@ def _mirror_distances(
     mean = mean - [np.median((mean[:, 0] + mean[given, 0]) / 2), 0]
     apart = np.linalg.norm(mean[:, None] - (mean * [-1, 1])[None], axis=2)
     return apart / np.maximum((spread[:, None] + spread[None]) / 2, 1e-6), given
-
-
-def _spread(relative: np.ndarray) -> np.ndarray:
-    """float64 (K,): robust standard deviation of each keypoint, over both axes."""
-    low, high = np.nanpercentile(relative, [16, 84], axis=0)
-    return np.linalg.norm((high - low) / 2, axis=1)
 
 
 def _times(log_ratio: float) -> str:
