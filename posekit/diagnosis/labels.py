@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from posekit.adapters.fields import id_text
 from posekit.data.columns import InstanceColumns
 from posekit.diagnosis.findings import Finding, instance_examples
-from posekit.poses.table import id_text
 from posekit.schema import KeypointSchema
 
 _NEAR = 0.01
