@@ -83,12 +83,11 @@ def test_one_two_and_four_processes_train_the_same_model(start):
             steps=50,
             evaluate_every=25,
         )
-        for processes, accumulate in ((1, 1), (1, 2), (2, 1), (4, 1))
+        for processes, accumulate in ((1, 1), (2, 1), (4, 1))
     }
     reference = folders.pop("1 x 1")
     weights, _ = load_checkpoint(reference / "checkpoints" / "last.safetensors")
     assert any(name.endswith("running_var") for name in weights)
-    accumulated = folders.pop("1 x 2")  # its batch norms see half a step at a time
     for name, folder in folders.items():
         own, _ = load_checkpoint(folder / "checkpoints" / "last.safetensors")
         for key, value in weights.items():
@@ -100,7 +99,6 @@ def test_one_two_and_four_processes_train_the_same_model(start):
         for mine, theirs in zip(evaluated, _records(reference, "eval"), strict=True):
             for head, metrics in theirs["eval"].items():
                 assert mine["eval"][head] == pytest.approx(metrics, rel=1e-4, nan_ok=True)
-    assert len(_records(accumulated, "loss")) == 50
 
 
 def _layer_norms(recipe):
@@ -110,7 +108,7 @@ def _layer_norms(recipe):
 
 @pytest.mark.slow
 def test_two_processes_are_one_that_accumulates_two_batches(start):
-    settings = {"batch_total": 8, "batch_size": 4, "steps": 20, "change": _layer_norms}
+    settings = {"batch_total": 8, "batch_size": 4, "steps": 10, "change": _layer_norms}
     one, two = start("one", 1, **settings), start("two", 2, **settings)
     weights, _ = load_checkpoint(one / "checkpoints" / "last.safetensors")
     own, _ = load_checkpoint(two / "checkpoints" / "last.safetensors")
@@ -121,25 +119,21 @@ def test_two_processes_are_one_that_accumulates_two_batches(start):
 @pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(start):
     settings = {"batch_total": 8, "save_every": 5, "change": _layer_norms}
-    whole = start("whole", 1, batch_size=8, steps=10, **settings)
-    start("part", 2, batch_size=4, steps=5, **settings)
-    (whole.parent / "part" / "recipe.yaml").write_text(
-        (whole.parent / "part" / "recipe.yaml").read_text().replace("steps: 5", "steps: 10")
-    )
-    state = torch.load(whole.parent / "part/checkpoints/last.state", weights_only=True)
+    folder = start("part", 2, batch_size=4, steps=5, **settings)
+    state = torch.load(folder / "checkpoints/last.state", weights_only=True)
     state["recipe"]["training"]["steps"] = 10
-    torch.save(state, whole.parent / "part/checkpoints/last.state")
+    torch.save(state, folder / "checkpoints/last.state")
     part = start("part", 1, "--resume", batch_size=8, steps=10, **settings)
     assert [r["step"] for r in _records(part, "loss")] == list(range(1, 11))
 
 
 @pytest.mark.slow
 def test_many_ranks_resume_at_once_and_a_damaged_log_line_stops_none(start):
-    settings = {"batch_total": 12, "batch_size": 3, "save_every": 2}
-    folder = start("run", 4, steps=4, **settings)
+    settings = {"batch_total": 9, "batch_size": 3, "save_every": 2}
+    folder = start("run", 3, steps=4, **settings)
     log = folder / "log.jsonl"
     log.write_bytes(log.read_bytes() + b'{"step": 3, "lo\xff')
-    start("run", 4, "--resume", steps=4, **settings)
+    start("run", 3, "--resume", steps=4, **settings)
     assert [record["step"] for record in _records(folder, "loss")] == [1, 2, 3, 4]
 
 
@@ -158,7 +152,9 @@ def test_a_head_that_cannot_be_evaluated_ends_neither_the_run_nor_the_others(sta
 @pytest.mark.slow
 def test_the_command_line_trains_one_run_in_two_processes(start, tmp_path):
     """README's torchrun line, on a machine without a GPU."""
-    recipe = start("first", 1, batch_size=4, steps=2).parent / "first.yaml"
+    recipe = tmp_path / "first.yaml"
+    settings = tiny_recipe(tmp_path / "data", tmp_path / "first", batch_size=4, steps=2)
+    recipe.write_text(yaml.safe_dump(settings), encoding="utf-8")
     done = subprocess.run(
         [*_TORCHRUN, "2", "-m", "posekit.cli", "train", str(recipe), f"out={tmp_path / 'second'}"],
         env=_environment(),
