@@ -65,7 +65,7 @@ def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Insta
         animals = _animals(table, schema, options)
         for record, name, values in table.rows:
             place = Place(file, record)
-            path = image_path(split.images, _from_project(name), place)
+            path = image_path(split.images, from_project(name), place)
             before = count
             for columns in animals:
                 points = values[columns]
@@ -214,10 +214,10 @@ def _label_files(path: Path) -> list[Path]:
     return [found[stem] for stem in sorted(found)]
 
 
-def _from_project(name: str) -> str:
+def from_project(name: str) -> str:
     """Cut what old projects write before their own folder: /home/me/project/labeled-data/..."""
     plain = name.replace("\\", "/")
-    return plain[plain.rindex(_DATA_FOLDER) :] if _DATA_FOLDER in plain else name
+    return plain[plain.rindex(_DATA_FOLDER) :] if _DATA_FOLDER in plain else plain
 
 
 def _value(cell: str, place: Place) -> float:

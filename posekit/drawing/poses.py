@@ -150,7 +150,7 @@ def _draw_links(canvas: np.ndarray, pose: _Pose, schema: KeypointSchema, style: 
         if pose.shown[a] and pose.shown[b]:
             trust = min(pose.sure[a], pose.sure[b])
             width = max(1.0, pose.width * (0.5 + 0.5 * trust))
-            brush = Brush(style.colour or _plain(side), width, 0.35 + 0.65 * trust)
+            brush = Brush(style.colour or tuple(side.tolist()), width, 0.35 + 0.65 * trust)
             draw_line(canvas, pose.points[a], pose.points[b], brush)
 
 
@@ -158,9 +158,5 @@ def _draw_joints(canvas: np.ndarray, pose: _Pose, schema: KeypointSchema, style:
     colours = keypoint_colours(schema)
     for k in np.flatnonzero(pose.shown):
         radius = max(1.0, (0.6 + 0.4 * pose.sure[k]) * 1.15 * pose.width)
-        brush = Brush(style.colour or _plain(colours[k]), radius, 0.4 + 0.6 * pose.sure[k])
+        brush = Brush(style.colour or tuple(colours[k].tolist()), radius, 0.4 + 0.6 * pose.sure[k])
         draw_dot(canvas, pose.points[k], brush, ring=style.ring or bool(pose.hollow[k]))
-
-
-def _plain(colour: np.ndarray) -> Colour:
-    return int(colour[0]), int(colour[1]), int(colour[2])

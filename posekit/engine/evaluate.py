@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from posekit.diagnosis.diagnose import Diagnosis, diagnose
 from posekit.diagnosis.error_types import Calibration, ErrorTypes, calibration, error_types
 from posekit.diagnosis.pairs import pair
 from posekit.engine.processes import join_processes, own_device
-from posekit.engine.setup import ResolvedHead, keep_code, read_heads
-from posekit.errors import CheckpointError, ConfigError, PosekitError, PredictionError, nearest
+from posekit.engine.setup import ResolvedHead, keep_code, read_heads, require_heads
+from posekit.errors import CheckpointError, PosekitError, PredictionError
 from posekit.evaluation.base import Scores
 from posekit.evaluation.baseline import MeanPose
 from posekit.evaluation.boxes import boxes_file
@@ -69,13 +68,13 @@ class HeadEvaluation:
     @property
     def result(self) -> HeadResult:
         """The numbers as a run's log keeps them, and what looks wrong."""
-        found = tuple(f"{finding.name}: {finding.text}" for finding in self.diagnosis.findings)
-        return dataclasses.replace(head_result(self.scores), findings=found)
+        return head_result(self.scores, self.diagnosis)
 
 
-def head_result(scores: Scores) -> HeadResult:
-    """Return scores in the form that a run's log keeps."""
-    return HeadResult(dict(scores.metrics), scores.headline, scores.lower_is_better)
+def head_result(scores: Scores, diagnosis: Diagnosis | None = None) -> HeadResult:
+    """Return scores, and what looks wrong with them, in the form that a run's log keeps."""
+    found = tuple(f"{f.name}: {f.text}" for f in diagnosis.findings) if diagnosis else ()
+    return HeadResult(dict(scores.metrics), scores.headline, scores.lower_is_better, found)
 
 
 class RunEvaluator:
@@ -99,11 +98,7 @@ class RunEvaluator:
     ):
         self.recipe, self.settings = recipe, dict(settings or {})
         self.distributed = distributed
-        for name in only or ():
-            if name not in heads:
-                raise ConfigError(
-                    f"no head named '{name}'{nearest(name, heads)} (heads: {', '.join(heads)})"
-                )
+        require_heads(only or (), heads)
         chosen = heads if only is None else {name: heads[name] for name in only}
         self.heads = {name: head for name, head in chosen.items() if head.recipe.evaluate}
         self._indices: dict[str, PoseIndex] = {}

@@ -13,7 +13,7 @@ import torch
 from posekit.codecs import CODECS
 from posekit.config.cards import load_dataset_card, load_head_card
 from posekit.config.recipe import recipe_from_dict
-from posekit.engine.setup import pinned_part
+from posekit.engine.setup import pinned_part, require_heads
 from posekit.errors import ConfigError
 from posekit.inference.predictor import model_file
 from posekit.models import HeadSpec, PoseModel, load_model, read_description, save_checkpoint
@@ -45,8 +45,7 @@ def keep_heads(model: str | Path, names: Sequence[str], out: str | Path) -> Path
     """
     source = model_file(model)
     net = load_model(source)
-    for name in names:
-        _require_head(net, name)
+    require_heads(names, net.head_names)
     pruned = drop_heads(net, [name for name in net.head_names if name not in names])
     about = _described(read_description(source), {name: name for name in pruned.head_names}, pruned)
     save_checkpoint(out, pruned, about)
@@ -56,8 +55,7 @@ def keep_heads(model: str | Path, names: Sequence[str], out: str | Path) -> Path
 def remove_heads(model: str | Path, names: Sequence[str], out: str | Path) -> Path:
     """Write a model without some of its heads; see `keep_heads`."""
     net = load_model(model_file(model))
-    for name in names:
-        _require_head(net, name)
+    require_heads(names, net.head_names)
     return keep_heads(model, [name for name in net.head_names if name not in names], out)
 
 
@@ -68,7 +66,7 @@ def rename_heads(model: str | Path, names: Mapping[str, str], out: str | Path) -
     for old, new in names.items():
         net = rename_head(net, old, new)
     about = read_description(source)
-    kept = {name: names.get(name, name) for name in _heads_of(about)}
+    kept = {name: names.get(name, name) for name in about["model"]["heads"]}
     save_checkpoint(out, net, _described(about, kept, net))
     return Path(out)
 
@@ -159,12 +157,3 @@ def _described(
         with suppress(ConfigError):
             kept["recipe"] = recipe_from_dict(recipe).model_dump(mode="json")
     return kept
-
-
-def _heads_of(about: Mapping[str, Any]) -> list[str]:
-    return list(about["model"]["heads"])
-
-
-def _require_head(net: PoseModel, name: str) -> None:
-    if name not in net.head_names:
-        raise ConfigError(f"the model has no head '{name}' (heads: {', '.join(net.head_names)})")

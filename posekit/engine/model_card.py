@@ -17,6 +17,9 @@ _PROTOCOL_KEYS = (
     "dataset", "split", "boxes", "flip_test", "decoder", "normalisers", "thresholds",
     "sigmas_source", "use_area", "nms", "subset", "data_hash",
 )  # fmt: skip
+_TRAINING_KEYS = (
+    "steps", "epochs", "batch_size", "batch_total", "precision", "ema_decay", "init", "seed",
+)  # fmt: skip
 _MOST_NAMES = 30
 
 
@@ -144,17 +147,7 @@ def _training(recipe: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     if not recipe:
         return "## Training\n\nThe file does not tell how it was trained."
     training = recipe.get("training") or {}
-    keys = (
-        "steps",
-        "epochs",
-        "batch_size",
-        "batch_total",
-        "precision",
-        "ema_decay",
-        "init",
-        "seed",
-    )
-    said = [f"{key} {training[key]}" for key in keys if training.get(key) is not None]
+    said = [f"{key} {training[key]}" for key in _TRAINING_KEYS if training.get(key) is not None]
     optimiser = (recipe.get("optimizer") or {}).get("name")
     notes = recipe.get("notes") or ""
     text = f"Optimiser {optimiser}; {', '.join(said)}. Saved at step {about.get('step', '?')}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +13,8 @@ from posekit.data.index import PoseIndex, build_index
 from posekit.diagnosis.diagnose import diagnose
 from posekit.engine.evaluate import RunEvaluator, evaluate_run, head_result, load_any, recipe_of
 from posekit.engine.processes import join_processes, own_rank
-from posekit.engine.setup import read_heads
-from posekit.errors import CheckpointError, ConfigError, nearest
+from posekit.engine.setup import read_heads, require_heads
+from posekit.errors import CheckpointError, ConfigError
 from posekit.evaluation.cross import TransferMatrix, cross_evaluate
 from posekit.evaluation.registry import protocol_of, split_settings
 from posekit.evaluation.runner import evaluate_model, evaluate_shared, write_results
@@ -142,12 +141,7 @@ def evaluate_on_dataset(
     card = load_dataset_card(dataset)
     index = build_index(card, root if root is not None else _home(Path(model), card), split)
     names = list(only) if only else list(net.head_names)
-    for name in names:
-        if name not in net.head_names:
-            raise ConfigError(
-                f"no head named '{name}'{nearest(name, net.head_names)} "
-                f"(heads: {', '.join(net.head_names)})"
-            )
+    require_heads(names, net.head_names)
     fitting = [n for n in names if net.head(n).schema.keypoints == index.schema.keypoints]
     if not fitting:
         matrix = cross_evaluate(net, {index.name: index}, heads=names)
@@ -217,8 +211,7 @@ def _evaluate_one(
     if out is not None:
         extra = {"findings": diagnosis.to_list()}
         write_results(out / head, scores, predictions, index, extra=extra)
-    texts = tuple(f"{finding.name}: {finding.text}" for finding in diagnosis.findings)
-    return dataclasses.replace(head_result(scores), findings=texts)
+    return head_result(scores, diagnosis)
 
 
 def _home(model: Path, card: DatasetCard) -> Path:

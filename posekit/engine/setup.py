@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from posekit.config.cards import DatasetCard, HeadCard, load_dataset_card, load_
 from posekit.config.plug_ins import Parts
 from posekit.config.recipe import HeadRecipe, Recipe
 from posekit.data.index import PoseIndex, build_index
-from posekit.errors import ConfigError
+from posekit.errors import ConfigError, nearest
 from posekit.evaluation.registry import EVALUATORS
 from posekit.models import HeadSpec, PoseModel, build_model, load_into
 from posekit.models.decoders import DECODERS
@@ -79,6 +79,15 @@ def read_heads(recipe: Recipe) -> dict[str, ResolvedHead]:
         ConfigError: a card is missing or wrong, or has no such split.
     """
     return {name: _read_head(recipe, name) for name in recipe.heads}
+
+
+def require_heads(names: Iterable[str], heads: Collection[str]) -> None:
+    """Raise ConfigError, with the nearest name, if one of the names is not a head's."""
+    for name in names:
+        if name not in heads:
+            raise ConfigError(
+                f"no head named '{name}'{nearest(name, heads)} (heads: {', '.join(heads)})"
+            )
 
 
 def pinned_part(parts: Parts[Any], kind: HeadCard, own: Mapping[str, Any]) -> dict[str, Any]:

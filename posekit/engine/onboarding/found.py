@@ -129,6 +129,34 @@ def find_images(names: Sequence[str], beside: Path, top: Path, hint: str) -> Ima
     return best
 
 
+def split_entries(
+    files: Sequence[tuple[Path, Images]], root: Path, options: dict[str, Any], unsure: list[str]
+) -> dict[str, dict[str, Any]]:
+    """Return split -> the keys of a `SplitCard` for annotation files with their images.
+
+    The first file of a split counts; images that are missing are left out by the option `subset`.
+    Both are told in `unsure`.
+    """
+    splits: dict[str, dict[str, Any]] = {}
+    for file, images in files:
+        name = split_of(file.name) or split_of(file.parent.name) or "all"
+        if name in splits:
+            unsure.append(f"{file.name}: a second file of split '{name}' was left out")
+            continue
+        splits[name] = {
+            "annotations": relative(file, root),
+            "images": relative(images.folder, root),
+            "options": dict(options),
+        }
+        if images.present < 1:
+            splits[name]["options"]["subset"] = {"present": True}
+            unsure.append(
+                f"{file.name}: only {images.present:.0%} of the images looked for were found; the "
+                "split leaves out the others"
+            )
+    return splits
+
+
 def common_root(paths: Iterable[Path]) -> Path:
     """Return the deepest folder that holds all paths."""
     return Path(os.path.commonpath([str(path.absolute()) for path in paths]))

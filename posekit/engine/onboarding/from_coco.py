@@ -20,7 +20,7 @@ from posekit.engine.onboarding.found import (
     common_root,
     files_below,
     find_images,
-    relative,
+    split_entries,
     split_of,
     without_split,
 )
@@ -40,7 +40,6 @@ class _Peek:
     sample: list[dict[str, Any]] = field(default_factory=list)
     of_category: Counter[Any] = field(default_factory=Counter)
     lengths: Counter[int] = field(default_factory=Counter)
-    images: Images | None = None
 
     @property
     def posed(self) -> int:
@@ -55,7 +54,7 @@ def find_coco(path: Path) -> Found | None:
     Raises:
         DatasetError: COCO-style files without any keypoints.
     """
-    files = _siblings(path) if path.is_file() else _best_files(path)
+    files = _siblings(path) if path.is_file() else files_below(path, {".json"})
     peeks = [peek for file in files if (peek := _peek(file)) is not None]
     if not peeks:
         return None
@@ -67,9 +66,8 @@ def find_coco(path: Path) -> Found | None:
             fix="posekit needs keypoints; is this the right file?",
         )
     top = path if path.is_dir() else path.parent.parent
-    for peek in posed:
-        peek.images = find_images(peek.image_names, peek.file, top, peek.file.name)
-    return _describe(_one_group(posed), path)
+    images = [find_images(peek.image_names, peek.file, top, peek.file.name) for peek in posed]
+    return _describe(_one_group(list(zip(posed, images, strict=True))), path)
 
 
 def _siblings(file: Path) -> list[Path]:
@@ -78,10 +76,6 @@ def _siblings(file: Path) -> list[Path]:
         (f for f in file.parent.glob("*.json") if without_split(f.stem) == pattern or f == file),
         key=lambda f: (f != file, f.name),
     )
-
-
-def _best_files(folder: Path) -> list[Path]:
-    return [file for file in files_below(folder, {".json"}) if _looks_like_coco(file)]
 
 
 def _looks_like_coco(file: Path) -> bool:
@@ -135,21 +129,22 @@ def _take(peek: _Peek, key: str, records: list[dict[str, Any]]) -> None:
                 peek.sample.append(record)
 
 
-def _one_group(peeks: list[_Peek]) -> list[_Peek]:
+def _one_group(peeks: list[tuple[_Peek, Images]]) -> list[tuple[_Peek, Images]]:
     """Keep the files that are splits of one dataset: those whose images are most there."""
-    groups: dict[tuple[Path, str], list[_Peek]] = {}
-    for peek in peeks:
-        groups.setdefault((peek.file.parent, without_split(peek.file.stem)), []).append(peek)
+    groups: dict[tuple[Path, str], list[tuple[_Peek, Images]]] = {}
+    for peek, images in peeks:
+        key = peek.file.parent, without_split(peek.file.stem)
+        groups.setdefault(key, []).append((peek, images))
 
-    def rank(group: list[_Peek]) -> tuple[float, int, int]:
-        present = float(np.mean([p.images.present for p in group if p.images]))
-        return round(present, 2), len({split_of(p.file.name) for p in group}), -len(group)
+    def rank(group: list[tuple[_Peek, Images]]) -> tuple[float, int, int]:
+        present = float(np.mean([images.present for _, images in group]))
+        return round(present, 2), len({split_of(p.file.name) for p, _ in group}), -len(group)
 
     return max(groups.values(), key=rank)
 
 
-def _describe(peeks: list[_Peek], path: Path) -> Found:
-    first = max(peeks, key=lambda peek: peek.posed)
+def _describe(peeks: list[tuple[_Peek, Images]], path: Path) -> Found:
+    first = max((peek for peek, _ in peeks), key=lambda peek: peek.posed)
     category, unsure = _category(first)
     count = first.lengths.most_common(1)[0][0] // 3
     names = [str(name) for name in (category or {}).get("keypoints") or []]
@@ -161,27 +156,10 @@ def _describe(peeks: list[_Peek], path: Path) -> Found:
             )
         names = [f"point_{i}" for i in range(count)]
     options = _options(first, category, names, unsure)
-    folders = [p.images.folder for p in peeks if p.images]
-    inputs = [p.file.parent for p in peeks] + folders
+    files = [(peek.file, images) for peek, images in peeks]
+    inputs = [file.parent for file, _ in files] + [images.folder for _, images in files]
     root = path.absolute() if path.is_dir() else common_root(inputs)
-    splits: dict[str, dict[str, Any]] = {}
-    for peek in peeks:
-        assert peek.images is not None  # noqa: S101 - found above
-        name = split_of(peek.file.name) or split_of(peek.file.parent.name) or "all"
-        if name in splits:
-            unsure.append(f"{peek.file.name}: a second file of split '{name}' was left out")
-            continue
-        splits[name] = {
-            "annotations": relative(peek.file, root),
-            "images": relative(peek.images.folder, root),
-            "options": dict(options),
-        }
-        if peek.images.present < 1:
-            splits[name]["options"]["subset"] = {"present": True}
-            unsure.append(
-                f"{peek.file.name}: only {peek.images.present:.0%} of the images looked for were "
-                "found; the split leaves out the others"
-            )
+    splits = split_entries(files, root, options, unsure)
     return Found(
         root=root,
         adapter="coco_json",

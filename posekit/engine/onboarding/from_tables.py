@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from posekit.adapters.deeplabcut import read_labels
+from posekit.adapters.deeplabcut import UNIQUE, from_project, individuals, read_labels
 from posekit.adapters.fields import Place
 from posekit.adapters.files import read_csv_rows
 from posekit.adapters.landmark_csv import CsvOptions, point_names
@@ -17,7 +17,7 @@ from posekit.engine.onboarding.found import (
     files_below,
     find_images,
     relative,
-    split_of,
+    split_entries,
     without_split,
 )
 from posekit.errors import DatasetError
@@ -46,18 +46,17 @@ def find_deeplabcut(path: Path) -> Found | None:
     if not files:
         return None
     table = read_labels(sorted(files, key=lambda f: (f.suffix != ".csv", f))[0])
-    individuals = list(dict.fromkeys(individual for individual, _, _ in table.columns))
-    chosen = next((i for i in individuals if i != "single"), individuals[0])
-    names = list(dict.fromkeys(part for who, part, _ in table.columns if who == chosen))
+    parts = individuals(table)
+    names = list(next((own for who, own in parts.items() if who != UNIQUE), parts.get(UNIQUE, {})))
     unsure = []
-    if len(individuals) > 1 and "single" in individuals:
+    if len(parts) > 1 and UNIQUE in parts:
         unsure.append("the unique body parts of 'single' belong to no animal and are left out")
     some = table.rows[:20]
-    missing = [name for _, name, _ in some if not (root / _from_project(name)).is_file()]
+    missing = [name for _, name, _ in some if not (root / from_project(name)).is_file()]
     if missing:
         unsure.append(
             f"{len(missing)} of the first {len(some)} images are missing, for example "
-            f"{_from_project(missing[0])} below {root}"
+            f"{from_project(missing[0])} below {root}"
         )
     return Found(
         root=root,
@@ -96,24 +95,7 @@ def find_csv(path: Path) -> Found | None:
         some = [row[column] for row in cells if column < len(row)][:40]
         found[file] = find_images(some, file, top, file.name)
     root = common_root([f.parent for f in found] + [i.folder for i in found.values()])
-    splits: dict[str, dict[str, Any]] = {}
-    for file, images in found.items():
-        name = split_of(file.name) or "all"
-        if name in splits:
-            unsure.append(f"{file.name}: a second file of split '{name}' was left out")
-            continue
-        own = dict(options)
-        if images.present < 1:
-            own["subset"] = {"present": True}
-            unsure.append(
-                f"{file.name}: only {images.present:.0%} of the images looked for were found; the "
-                "split leaves out the others"
-            )
-        splits[name] = {
-            "annotations": relative(file, root),
-            "images": relative(images.folder, root),
-            "options": own,
-        }
+    splits = split_entries(list(found.items()), root, options, unsure)
     unsure.append("the table has no visibility; empty cells count as not labelled")
     return Found(root, "landmark_csv", names, splits, renames=True, unsure=unsure)
 
@@ -149,11 +131,6 @@ def _is_deeplabcut(file: Path) -> bool:
         lines = stream.read(1 << 14).split(b"\n")[:2]
     is_table = len(lines) == 2 and lines[0].startswith(b"scorer")
     return is_table and lines[1].startswith((b"individuals", b"bodyparts"))
-
-
-def _from_project(name: str) -> str:
-    plain = name.replace("\\", "/")
-    return plain[plain.rindex("labeled-data/") :] if "labeled-data/" in plain else plain
 
 
 def _config_skeleton(config: Path, names: list[str]) -> list[tuple[int, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from posekit.adapters.names import lower_snake
 
@@ -36,7 +36,7 @@ class NamedSides:
     names: tuple[str, ...]
     pairs: tuple[tuple[int, int], ...]
     guessed: tuple[tuple[int, int], ...] = ()
-    alone: tuple[int, ...] = field(default=())
+    alone: tuple[int, ...] = ()
 
 
 def read_sides(raw: Sequence[str]) -> NamedSides:
@@ -88,7 +88,7 @@ def _partner(
 
 
 def _readings(name: str) -> Iterator[tuple[str, str, int]]:
-    """Return every way to read a side out of a name: side, the name without it, how sure."""
+    """Yield every way to read a side out of a name: side, the name without it, how sure."""
     # lower_snake brings a side letter at either end to the front as a word.
     apart = re.sub(r"^([LR])(?=[A-Z][a-z])", r"\1_", name)
     words = [word for word in lower_snake(apart).split("_") if word]
@@ -101,15 +101,9 @@ def _readings(name: str) -> Iterator[tuple[str, str, int]]:
             if len(word) > len(glued) and glued in (word[: len(glued)], word[-len(glued) :]):
                 cut = word.removeprefix(glued) if word.startswith(glued) else word[: -len(glued)]
                 yield _SIDE_OF[glued], "_".join([*rest[0], cut, *rest[1]]), _GLUED_WORD
-        for letter in ("l", "r"):
-            if len(word) < 3:
-                continue
-            if word[0] == letter:
-                cut = "_".join([*rest[0], word[1:], *rest[1]])
-                yield _SIDE_OF[letter], cut, _GLUED_LETTER
-            if word[-1] == letter:
-                cut = "_".join([*rest[0], word[:-1], *rest[1]])
-                yield _SIDE_OF[letter], cut, _GLUED_LETTER
+        for letter, cut in ((word[0], word[1:]), (word[-1], word[:-1])):
+            if letter in {"l", "r"} and len(word) > 2:
+                yield _SIDE_OF[letter], "_".join([*rest[0], cut, *rest[1]]), _GLUED_LETTER
 
 
 def _final_name(raw: str, position: int, side: tuple[str, str] | None) -> str:
@@ -122,7 +116,7 @@ def _final_name(raw: str, position: int, side: tuple[str, str] | None) -> str:
 
 
 def _unique(names: list[str]) -> tuple[str, ...]:
-    """Return names that repeat a number, so that every one stands once."""
+    """Add a number to names that repeat, so that each is there once."""
     seen: set[str] = set()
     result = []
     for name in names:
