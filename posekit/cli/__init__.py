@@ -7,24 +7,11 @@ import sys
 
 from rich.console import Console
 
-from posekit.cli import check, data, look, new, pretrain, reproduce, share, sigmas, speed, use, work
+from posekit.cli import check, data, new, reproduce, share, use, work
 from posekit.cli.base import app
 from posekit.errors import ConfigError, PosekitError
 
-__all__ = [
-    "check",
-    "data",
-    "look",
-    "main",
-    "new",
-    "pretrain",
-    "reproduce",
-    "share",
-    "sigmas",
-    "speed",
-    "use",
-    "work",
-]
+__all__ = ["check", "data", "main", "new", "reproduce", "share", "use", "work"]
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Commands that train and evaluate: quickstart, train, eval, score, compare."""
+"""Commands that train and evaluate, from quickstart and prepare to compare."""
 
 from __future__ import annotations
 
@@ -202,3 +202,69 @@ def compare(
     say(console, compared.text())
     if html is not None:
         say(console, f"Page: {html}")
+
+
+@app.command()
+@runs_cards
+def pretrain(
+    recipe: Annotated[str, typer.Argument(help="Path or name of a recipe.")],
+    settings: Settings = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Pre-train a recipe's backbone on its datasets' crops, without labels (masked autoencoder)."""
+    from posekit.cli.console import ProgressListener  # noqa: PLC0415
+
+    loaded = read_recipe(recipe, settings)
+    from posekit.engine import pretrain as engine  # noqa: PLC0415
+
+    console = make_console(as_json)
+    keep_freed_memory()
+    done = engine.pretrain(loaded, resume=resume, listener=ProgressListener(console))
+    emit({"checkpoint": str(done.checkpoint), "step": done.step}, as_json)
+    if not done.complete:
+        raise typer.Exit(1)
+    say(console, f"Start a pose run from it: posekit train RECIPE training.init={done.checkpoint}")
+
+
+@app.command()
+@runs_cards
+def prepare(
+    recipe: Annotated[str, typer.Argument(help="Path or name of a recipe.")],
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Build ahead what a run reads: indices and, with data.cache=store, crop stores."""
+    from posekit.cli.console import ProgressListener, prepared_table  # noqa: PLC0415
+
+    loaded = read_recipe(recipe, settings)
+    from posekit.engine import prepare as engine  # noqa: PLC0415
+
+    console = make_console(as_json)
+    listener = ProgressListener(console)
+    done = engine.prepare(
+        loaded, say=lambda head, n, of: listener.prepared(f"crops of {head}", n, of)
+    )
+    emit({name: vars(head) for name, head in done.items()}, as_json)
+    console.print(prepared_table(done))
+
+
+@app.command()
+@runs_cards
+def profile(
+    recipe: Annotated[str, typer.Argument(help="Path or name of a recipe.")],
+    settings: Settings = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps that are timed.")] = 8,
+    as_json: Json = False,
+) -> None:
+    """Show where a training step's time goes, what limits it and what to change."""
+    from posekit.cli.console import profile_parts  # noqa: PLC0415
+
+    loaded = read_recipe(recipe, settings)
+    from posekit.engine import profile as engine  # noqa: PLC0415
+
+    console = make_console(as_json)
+    found = engine.profile(loaded, steps=steps)
+    emit(found.to_dict(), as_json)
+    for part in profile_parts(found):
+        console.print(part, soft_wrap=isinstance(part, str), highlight=False)

@@ -82,9 +82,7 @@ def evaluate(
     if boxes is not None:
         protocol["boxes"] = str(boxes)
     if transfer:
-        matrix = transfer_matrix(
-            model, rest, datasets=datasets, only=heads or None, out=out, device=device
-        )
+        matrix = _transfer_matrix(model, rest, datasets, heads or None, out, device)
         return Evaluation(matrix=matrix)
     if not datasets:
         results = evaluate_run(
@@ -96,86 +94,53 @@ def evaluate(
     (name, split), base = datasets[0], Path(model)
     base = base if base.is_dir() else base.parent
     where = Path(out) if out is not None else base / "elsewhere" / f"{Path(name).stem}-{split}"
-    found = evaluate_on_dataset(
-        model, name, split, root, only=heads, settings=protocol, out=where, device=device
-    )
+    found = _on_dataset(model, name, split, root, heads, protocol, where, device)
     if isinstance(found, TransferMatrix):
         return Evaluation(matrix=found, folder=where)
     return Evaluation(found, folder=where)
 
 
-def evaluate_on_dataset(
+def _on_dataset(
     model: str | Path,
     dataset: str,
     split: str,
-    root: str | Path | None = None,
-    *,
-    only: Sequence[str] | None = None,
-    settings: Mapping[str, Any] | None = None,
-    out: str | Path | None = None,
-    device: str | None = None,
+    root: str | Path | None,
+    only: Sequence[str],
+    settings: Mapping[str, Any],
+    out: Path,
+    device: str | None,
 ) -> dict[str, HeadResult] | TransferMatrix:
     """Evaluate heads of a model on a dataset that they need not have been trained on.
 
     Heads with the dataset's very keypoints are scored by its official protocol. If there is none,
     the heads that share keypoints with it are scored over those by PCK@0.1 of the box's long side.
-
-    Args:
-        model: a run's folder or a model file.
-        dataset: name or path of the dataset's card; split: which split.
-        root: the dataset's folder; the one below the recipe's data_root if left out.
-        only: names of heads; all by default.
-        settings: protocol settings.
-        out: folder for metrics.json, tables and predictions of officially scored heads, or for
-            transfer.json and transfer.png; nothing is written if left out.
-        device: where to compute; a GPU if there is one.
-
-    Returns:
-        head -> numbers by the official protocol, or the transfer matrix.
-
-    Raises:
-        ConfigError, DatasetError, CheckpointError, PredictionError: as the parts do.
     """
     rank, processes = join_processes()
     net = load_any(model, device)
     card = load_dataset_card(dataset)
     index = build_index(card, root if root is not None else _home(Path(model), card), split)
-    names = list(only) if only else list(net.head_names)
+    names = list(only or net.head_names)
     require_heads(names, net.head_names)
     fitting = [n for n in names if net.head(n).schema.keypoints == index.schema.keypoints]
     if not fitting:
         matrix = cross_evaluate(net, {index.name: index}, heads=names)
-        if out is not None and not rank:
-            matrix.write(Path(out))
+        if not rank:
+            matrix.write(out)
         return matrix
-    where = None if rank or out is None else Path(out)
+    where = None if rank else out
     done = {n: _evaluate_one(net, n, index, settings, where, processes > 1) for n in fitting}
     return {name: result for name, result in done.items() if result is not None}
 
 
-def transfer_matrix(
+def _transfer_matrix(
     run: str | Path,
-    overrides: Sequence[str] = (),
-    *,
-    datasets: Sequence[tuple[str, str]] = (),
-    only: Sequence[str] | None = None,
-    out: str | Path | None = None,
-    device: str | None = None,
+    overrides: Sequence[str],
+    datasets: Sequence[tuple[str, str]],
+    only: Sequence[str] | None,
+    out: str | Path | None,
+    device: str | None,
 ) -> TransferMatrix:
-    """Evaluate heads of a run on several datasets, over the keypoints that they share with each.
-
-    Args:
-        run: a run's folder or a model file.
-        overrides: settings of the recipe (such as data_root).
-        datasets: (card, split), each in its folder below the recipe's data_root; the evaluation
-            splits of the run if left out.
-        only: names of heads; all by default.
-        out: folder for transfer.json and transfer.png; the run's if left out.
-        device: where to compute; a GPU if there is one.
-
-    Raises:
-        ConfigError, DatasetError, CheckpointError: as the parts do.
-    """
+    """Evaluate heads of a run on several datasets, over the keypoints that they share with each."""
     path = Path(run)
     recipe = recipe_of(path, overrides)
     if datasets:

@@ -17,7 +17,7 @@ from tiny import tiny_recipe
 import posekit
 from posekit import cli
 from posekit.config.recipe import recipe_from_dict
-from posekit.engine.other_datasets import evaluate_on_dataset, transfer_matrix
+from posekit.engine.other_datasets import evaluate
 from posekit.errors import ConfigError
 from posekit.evaluation.registry import split_settings
 
@@ -138,11 +138,12 @@ def test_transfer_to_other_datasets_names_them(monkeypatch, capsys, run, tmp_pat
 
 def test_a_model_file_finds_its_data_by_its_recipe(run, tmp_path):
     model = run / "checkpoints" / "last.safetensors"
-    found = evaluate_on_dataset(model, "blobs", "val", only=["blobs"])
+    where = {"datasets": [("blobs", "val")], "out": tmp_path / "o"}
+    found = evaluate(model, heads=["blobs"], **where).results
     assert found["blobs"].metrics == pytest.approx(metrics(run / "eval" / "blobs")["metrics"])
     with pytest.raises(ConfigError, match="did you mean 'blobs'"):
-        evaluate_on_dataset(model, "blobs", "val", only=["blob"])
-    matrix = transfer_matrix(model, only=["rings"], out=tmp_path / "m")
+        evaluate(model, heads=["blob"], **where)
+    matrix = evaluate(model, heads=["rings"], transfer=True, out=tmp_path / "m").matrix
     assert matrix.heads == ("rings",)
 
 
