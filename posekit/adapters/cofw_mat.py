@@ -60,7 +60,7 @@ def read(root: Path, split: SplitCard, schema: KeypointSchema) -> Iterator[Insta
 
 
 def write_images(root: Path, split: SplitCard) -> int:
-    """Write the images of a COFW file as PNG into the split's image folder; give their number.
+    """Write the images of a COFW file as PNG into the split's image folder; return their number.
 
     Images that are there already stay. Each is written under another name first, so that an
     interrupted run leaves no half image.

@@ -1,4 +1,4 @@
-"""Looks over the tags of a MATLAB 5 file before scipy reads it.
+"""Checks the tags of a MATLAB 5 file before scipy reads it.
 
 scipy's compiled reader takes a type number from the file as an index without looking, so that one
 wrong byte can crash the process. This walks the tags of the file's plain variables first.

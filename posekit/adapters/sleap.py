@@ -98,7 +98,7 @@ def read_skeleton(
 
 
 def write_frames(root: Path, split: SplitCard) -> int:
-    """Write the labelled frames of a SLEAP file's videos as PNG; give how many were written.
+    """Write the labelled frames of a SLEAP file's videos as PNG; return how many were written.
 
     Frames that are there already, and frames that are images of their own, stay as they are.
 

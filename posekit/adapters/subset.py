@@ -114,7 +114,7 @@ def select(items: Iterator[_Item], subset: Subset, root: Path, split: SplitCard)
 
 
 class _Rule:
-    """Tells of one image after the other, in file order, whether the subset has it."""
+    """Decides on one image after the other, in file order, whether the subset has it."""
 
     def __init__(self, subset: Subset, root: Path, split: SplitCard):
         self._subset, self._root = subset, root

@@ -10,7 +10,7 @@ import numpy as np
 
 from posekit.adapters.fields import id_text
 from posekit.data.columns import InstanceColumns
-from posekit.diagnosis.findings import Finding
+from posekit.diagnosis.findings import Finding, warning
 from posekit.diagnosis.geometry import geometry_findings
 from posekit.diagnosis.pairs import Pairs, pair
 from posekit.evaluation.base import Scores, evaluated_rows
@@ -147,9 +147,8 @@ def _images(case: Case) -> Iterator[Finding]:
         )
         return
     if not known.all():
-        yield Finding(
+        yield warning(
             "unknown_images",
-            "warning",
             f"{(~known).sum()} of {len(known)} predictions are of images that the annotations do "
             "not list; they belong to another split",
         )
@@ -157,9 +156,8 @@ def _images(case: Case) -> Iterator[Finding]:
     needed = np.unique(np.asarray(truth.image_id)[np.asarray(truth.image_index)[rows]])
     covered = np.isin(needed.astype("S"), p.image_id.astype("S")).mean()
     if covered < 1 - _SOME:
-        yield Finding(
+        yield warning(
             "missing_images",
-            "warning",
             f"only {covered:.0%} of the {len(needed)} images with labelled instances have a "
             "prediction; the others count as missed",
         )
@@ -179,9 +177,8 @@ def _categories(case: Case) -> Iterator[Finding]:
         own = np.asarray(case.truth.category_id)[case.pairs.truth_rows]
         differs = case.predictions.category_id[case.pairs.rows] != own
         if differs.mean() > _SOME:
-            yield Finding(
+            yield warning(
                 "wrong_category",
-                "warning",
                 f"{differs.sum()} of {len(differs)} predictions have another category than the "
                 "instance whose box they were made in; a result must carry its instance's category",
             )
@@ -206,9 +203,8 @@ def _sigmas(case: Case) -> Iterator[Finding]:
             f"{len(sigmas)} sigmas for {len(case.schema)} keypoints; they are of another schema",
         )
     elif np.median(sigmas) > 0.3:
-        yield Finding(
+        yield warning(
             "sigmas_too_large",
-            "warning",
             f"the median sigma is {np.median(sigmas):.3g}, usual are 0.01 to 0.11: were COCO's "
             "values (0.26, 0.25, ...) not divided by ten? AP comes out too good",
         )
@@ -221,9 +217,8 @@ def _areas(case: Case) -> Iterator[Finding]:
     bad = ~(area > 0)
     if bad.mean() > _SOME:
         kind = "no area" if np.isnan(area[bad]).all() else "an area of 0"
-        yield Finding(
+        yield warning(
             "zero_area",
-            "warning",
             f"{bad.sum()} of {len(area)} labelled annotations have {kind}; OKS divides by it and "
             "no detection can match. Set use_area: false (0.53 x box area)",
         )
@@ -235,9 +230,8 @@ def _ids(case: Case) -> Iterator[Finding]:
     repeats = len(keys) - len(set(keys))
     lost = repeats / len(keys)
     if lost > _SOME and repeats > _A_FEW:
-        yield Finding(
+        yield warning(
             "colliding_ids",
-            "warning",
             f"{lost:.0%} of the predictions repeat an instance id of their image and are dropped "
             "as repeats; give every instance its own id",
         )
@@ -249,18 +243,16 @@ def _scores(case: Case) -> Iterator[Finding]:
         return
     none = ~(p.scores > 0).any(axis=1)
     if none.mean() > _SOME:
-        yield Finding(
+        yield warning(
             "zero_scores",
-            "warning",
             f"{none.sum()} of {len(p)} predictions have no keypoint score above 0 and are dropped; "
             "are heatmaps all negative, or scores logits?",
         )
         return
     score = instance_scores(p, case.protocol)
     if len(p) >= _ENOUGH and np.ptp(score) <= _SAME:
-        yield Finding(
+        yield warning(
             "constant_scores",
-            "warning",
             f"all {len(p)} predictions have the same score, {score[0]:.3g}: AP ranks them by "
             "chance. Check the keypoint scores, the box scores and keypoint_score_threshold "
             f"({case.protocol.keypoint_score_threshold:g})",
@@ -278,9 +270,8 @@ def _upside_down(case: Case) -> Iterator[Finding]:
     order = np.argsort(np.argsort(error)), np.argsort(np.argsort(score[pairs.rows]))
     rank_correlation = np.corrcoef(*order)[0, 1]
     if rank_correlation > 0.4:
-        yield Finding(
+        yield warning(
             "scores_upside_down",
-            "warning",
             f"higher scores go with larger errors (rank correlation {rank_correlation:.2f}); is "
             "the score a distance or an uncertainty?",
         )
@@ -290,9 +281,8 @@ def _empty_ranges(case: Case, scores: Scores) -> Iterator[Finding]:
     for label, name in {"AP (M)": "medium", "AP (L)": "large"}.items():
         if scores.metrics.get(label) == -1:
             low, high = (f"{np.sqrt(v):g}" for v in AREA_RANGES[name])
-            yield Finding(
+            yield warning(
                 "empty_area_range",
-                "warning",
                 f"{label} is -1 because no labelled instance has an area of {low}^2 to {high}^2 "
                 "pixels; it is no score",
             )
@@ -307,9 +297,8 @@ def _empty_buckets(scores: Scores) -> Iterator[Finding]:
     ]
     if empty:
         shown = ", ".join(empty[:_SHOWN]) + (" ..." if len(empty) > _SHOWN else "")
-        yield Finding(
+        yield warning(
             "empty_bucket",
-            "warning",
             f"{len(empty)} of {len(scores.metrics)} numbers are -1 or not a number ({shown}): "
             "nothing labelled falls into their part, subset or class; they are no scores",
         )

@@ -143,6 +143,11 @@ class CheckReport:
         }
 
 
+def warning(name: str, text: str) -> Finding:
+    """Return a finding of a diagnosis that does not make the other checks pointless."""
+    return Finding(name, "warning", text)
+
+
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Sort findings: errors, warnings, notes; the order of the checks is kept otherwise."""
     return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))

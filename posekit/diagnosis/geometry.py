@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from posekit.diagnosis.findings import Finding
+from posekit.diagnosis.findings import Finding, warning
 from posekit.diagnosis.order import as_order
 from posekit.diagnosis.pairs import Pairs
 from posekit.schema import KeypointSchema
@@ -29,9 +29,8 @@ def geometry_findings(pairs: Pairs, schema: KeypointSchema) -> list[Finding]:
     error = float(np.nanmedian(pairs.errors()))
     if error * float(np.median(pairs.long_side)) < 1e-3:
         return [
-            Finding(
+            warning(
                 "too_good",
-                "warning",
                 "the predictions are the annotations themselves (median error 0); was the truth "
                 "read as the prediction?",
             )
@@ -43,9 +42,8 @@ def geometry_findings(pairs: Pairs, schema: KeypointSchema) -> list[Finding]:
             return [found]
         if error > _LOST:
             return [
-                Finding(
+                warning(
                     "unrelated_poses",
-                    "warning",
                     f"the poses bear no relation to the annotations (median error {error:.0%} of "
                     "the box) although images and ids fit: an untrained model, or another "
                     "model's file",
@@ -62,9 +60,8 @@ def _same_pose(pairs: Pairs) -> Finding | None:
         true = (pairs.true - pairs.center[:, None]) / unit[:, None]
         varies = np.mean([true[pairs.labelled[:, k], k].std(axis=0) for k in _used(pairs)])
         if found.std(axis=0).mean() < 0.1 * varies:
-            return Finding(
+            return warning(
                 "same_pose_everywhere",
-                "warning",
                 f"every box holds nearly the same pose (it varies by {found.std(axis=0).mean():.3f}"
                 f" of the box, the annotations by {varies:.3f}): the model ignores its input, or "
                 "these are baseline predictions",
@@ -75,9 +72,8 @@ def _same_pose(pairs: Pairs) -> Finding | None:
 def _normalised(pairs: Pairs) -> Finding | None:
     largest = np.abs(pairs.found).max()
     if largest <= 1.5 and pairs.true[pairs.labelled].max() > 20:
-        return Finding(
+        return warning(
             "normalised_points",
-            "warning",
             f"no coordinate is beyond {largest:.2f}: the points are shares of the image or crop, "
             "not pixels",
         )
@@ -95,9 +91,8 @@ def _crop_frame(pairs: Pairs) -> Finding | None:
     found = pairs.found[pairs.labelled]
     correlation = min(np.corrcoef(relative[:, i], found[:, i])[0, 1] for i in range(2))
     if correlation > 0.8:
-        return Finding(
+        return warning(
             "crop_frame",
-            "warning",
             "the points lie outside their boxes, but follow the pose inside the box (correlation "
             f"{correlation:.2f}): they are in crop or heatmap pixels; take them back to the image",
         )
@@ -125,7 +120,7 @@ def _undone(pairs: Pairs, schema: KeypointSchema, error: float) -> Finding | Non
     for name, remains in left.items():
         if remains < error / 2 and (not best or remains < 0.8 * left[best]):
             best = name
-    return Finding(best, "warning", texts[best]) if best else None
+    return warning(best, texts[best]) if best else None
 
 
 def _suspects(pairs: Pairs, schema: KeypointSchema) -> Iterator[tuple[str, np.ndarray, str]]:
@@ -207,9 +202,8 @@ def _shifted(pairs: Pairs, error: float) -> Iterator[Finding]:
     before = np.median(np.linalg.norm(offset, axis=1))
     after = np.median(np.linalg.norm(offset - shift, axis=1))
     if clear and after < 0.95 * before:
-        yield Finding(
+        yield warning(
             "shifted_origin",
-            "warning",
             f"all points are off by about ({shift[0]:+.2f}, {shift[1]:+.2f}) pixels; one counts "
             "from 0 and the other from 1, or the wrong warp took them back to the image",
         )
@@ -222,9 +216,8 @@ def _bad_keypoints(pairs: Pairs, schema: KeypointSchema) -> Iterator[Finding]:
     usual = np.median(medians)
     for k, median in zip(used, medians, strict=True):
         if median > max(6 * usual, 0.15) and pairs.labelled[:, k].sum() >= _ENOUGH:
-            yield Finding(
+            yield warning(
                 "bad_keypoint",
-                "warning",
                 f"'{schema.keypoints[k]}' alone is off (median {median:.0%} of the box, the "
                 f"others {usual:.0%}); check its place in the schema and its annotations",
             )

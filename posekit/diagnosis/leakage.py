@@ -39,7 +39,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Leaks:
-    """Training images that are also elsewhere.
+    """Training images that are in another set, too.
 
     Attributes:
         train: int64 (n,), rows of the training images; each once.

@@ -55,7 +55,7 @@ def shuffled_records(
             "keypoint_order_shuffled",
             "error",
             f"{len(rows)} of {len(poses)} instances hold their keypoints in another order than "
-            f"the rest, {int(moved.sum())} of {len(moved)} elsewhere; "
+            f"the rest, {int(moved.sum())} of {len(moved)} in another place; "
             f"{_example(best_order, schema)}",
             "bring all records into the order of the schema",
             len(rows),

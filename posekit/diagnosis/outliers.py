@@ -134,7 +134,7 @@ def _worst_keypoints(
     mean: np.ndarray,
     covariance: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find, for the oddest poses, the keypoint that the others expect elsewhere, and how far."""
+    """Find, for the oddest poses, the keypoint that the others contradict most, and by how much."""
     worst, worst_distance = np.zeros(len(distance), np.int64), np.zeros(len(distance))
     for i in np.argsort(-distance)[:_MOST_JUDGED].tolist():
         places = np.flatnonzero(known[i])

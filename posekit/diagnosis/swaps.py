@@ -152,7 +152,7 @@ def _kernel(
 def _fit(
     given: np.ndarray, swapped: np.ndarray, chosen: np.ndarray, num: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Fit the odd function; give its leave-one-out values, its weights, and its width."""
+    """Fit the odd function; return its leave-one-out values, weights and width."""
     a, b = given[chosen], swapped[chosen]
     probe = a[:: max(1, len(a) // 300)]
     squared = ((probe[:, None] - probe[None]) ** 2).sum(axis=-1)

@@ -255,7 +255,7 @@ def evaluate_run(
             if done is None:
                 continue
             where, index = folder / "eval" / name, evaluator.index(name)
-            write_results(where, done.scores, done.predictions, index, extra=_beside(done))
+            write_results(where, done.scores, done.predictions, index, extra=_extra_results(done))
             results[name] = done.result
             if report:
                 pairs = pair(index.columns, done.predictions, trust_ids=done.by_id)
@@ -272,7 +272,7 @@ def evaluate_run(
 
 @contextmanager
 def _told(tell: Callable[[str], None], head: str) -> Iterator[None]:
-    """Tell of an error in the evaluation of one head, and go on."""
+    """Pass an error in the evaluation of one head to `tell`, and go on."""
     try:
         yield
     except (PosekitError, OSError, torch.OutOfMemoryError) as error:
@@ -303,7 +303,7 @@ def recipe_of(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return recipe_from_dict(description["recipe"], str(path), overrides)
 
 
-def _beside(done: HeadEvaluation) -> dict[str, Any]:
+def _extra_results(done: HeadEvaluation) -> dict[str, Any]:
     return {
         "baseline": done.baseline.metrics,
         "findings": done.diagnosis.to_list(),

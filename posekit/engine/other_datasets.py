@@ -185,5 +185,5 @@ def _home(model: Path, card: DatasetCard) -> Path:
         return Path(recipe_of(model).data_root).expanduser() / card.folder
     except CheckpointError:
         raise ConfigError(
-            f"{model} does not tell where its data lay; give the dataset's folder (root)"
+            f"{model} does not record where its data is; name the dataset's folder (root)"
         ) from None

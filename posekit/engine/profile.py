@@ -186,7 +186,7 @@ class _StepWatch:
         trainer.optimizer.register_step_post_hook(lambda *_: self._mark("host"))
 
     def step(self, batches: list[Any], since: float) -> dict[str, float]:
-        """Run one step that began (after its data) at `since`; gives each part's seconds."""
+        """Run one step that began (after its data) at `since`; return each part's seconds."""
         self._marks = [("host", since)]
         self._trainer.train_step(batches)
         self._mark("end")

@@ -86,7 +86,7 @@ def push_to_hub(
 def write_shared(
     model: str | Path, folder: str | Path, *, address: str | None = None, licence: str = "other"
 ) -> list[str]:
-    """Write what would be shared into a folder; gives notes on what was left out or changed.
+    """Write what would be shared into a folder; return notes on what was left out or changed.
 
     The folder holds model.safetensors, README.md (the card), and, if the model knows them,
     recipe.yaml and eval/HEAD/metrics.json. `posekit.load` takes the folder too.
@@ -127,7 +127,7 @@ def write_shared(
 
 
 def _hide_paths(value: Any, where: str = "") -> list[str]:
-    """Cut absolute paths in plain values down to their last part, in place; gives their keys."""
+    """Cut absolute paths in plain values down to their last part, in place; return their keys."""
     found: list[str] = []
     items = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
     for key, item in items:

@@ -27,7 +27,7 @@ def card_text(
         f"# Made by `posekit datasets new` from a {form}. Edit freely; posekit reads no comments.",
         f"title: {_plain(name)}",
         f"subject: {_plain(found.subject or 'unknown')}",
-        "source: unknown   # who made it, and where it can be had",
+        "source: unknown   # who made it, and where to get it",
         "licence: unknown  # terms of the annotations and of the images",
         f"folder: {_plain(found.root.name)}",
         f"adapter: {found.adapter}",

@@ -1,4 +1,4 @@
-"""Finds out what a COCO-style file or a folder of such files holds."""
+"""Find out what a COCO-style file or a folder of such files holds."""
 
 from __future__ import annotations
 

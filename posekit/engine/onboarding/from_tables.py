@@ -1,4 +1,4 @@
-"""Finds out what DeepLabCut projects, landmark tables and SLEAP files hold."""
+"""Find out what DeepLabCut projects, landmark tables and SLEAP files hold."""
 
 from __future__ import annotations
 

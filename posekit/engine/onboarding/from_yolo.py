@@ -1,4 +1,4 @@
-"""Finds out what an Ultralytics YOLO-pose dataset holds."""
+"""Find out what an Ultralytics YOLO-pose dataset holds."""
 
 from __future__ import annotations
 
