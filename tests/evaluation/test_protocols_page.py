@@ -42,7 +42,7 @@ def test_every_fault_that_the_diagnosis_names_is_listed(page):
         (ROOT / "posekit" / "diagnosis" / f"{name}.py").read_text(encoding="utf-8")
         for name in ("diagnose", "geometry")
     )
-    names = set(re.findall(r'Finding\(\s*"(\w+)"', source))
+    names = set(re.findall(r'(?:Finding|warning)\(\s*"(\w+)"', source))
     names |= set(re.findall(r'yield \(\s*"(\w+)"', source))
     names |= set(re.findall(r'left\["(\w+)"\]', source))
     assert len(names) >= 15
