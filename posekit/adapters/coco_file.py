@@ -81,9 +81,14 @@ class CocoFile:
         size = None
         if height and width:
             size = (height, width)
-            is_plain = type(height) is type(width) is int
-            if not (is_plain and 0 < height <= _LONGEST_SIDE and 0 < width <= _LONGEST_SIDE):
-                size = _size(record, Place(self.file, f"image {image_id}"))
+            # Places are costly to make for millions of images that have nothing wrong.
+            if not type(height) is type(width) is int:
+                place = Place(self.file, f"image {image_id}")
+                size = whole(height, "height", place), whole(width, "width", place)
+            if min(size) < 1 or max(size) > _LONGEST_SIDE:
+                Place(self.file, f"image {image_id}").fail(
+                    f"found height {show(height)} and width {show(width)}, expected positive sizes"
+                )
         extras = {}
         for name, key in self.options.image_extras.items():
             place = Place(self.file, f"image {image_id}")
@@ -175,14 +180,6 @@ def is_plain_id(value: Any) -> bool:
     if type(value) is int:
         return -_INT64 <= value < _INT64
     return type(value) is str and bool(value) and "\0" not in value
-
-
-def _size(record: Mapping[str, Any], place: Place) -> tuple[int, int]:
-    height, width = record["height"], record["width"]
-    size = whole(height, "height", place), whole(width, "width", place)
-    if min(size) <= 0 or max(size) > _LONGEST_SIDE:
-        place.fail(f"found height {show(height)} and width {show(width)}, expected positive sizes")
-    return size
 
 
 def read_categories(value: Any, file: Path) -> dict[int, Mapping[str, Any]]:

@@ -1,12 +1,14 @@
 """COCO-style JSON: what may be missing, what may be odd, and what is refused."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from format_writers import NAMES, SCHEMA, coco_data
 
 from posekit.adapters import EmptyImage
+from posekit.adapters.coco_file import CocoFile
 from posekit.adapters.coco_json import read
 from posekit.config.cards import SplitCard
 from posekit.errors import ConfigError, DatasetError
@@ -271,3 +273,19 @@ def test_codes_of_visibility_can_be_translated(load):
     np.testing.assert_array_equal(instance.visibility, [2, 1, 0, 2])
     with pytest.raises(ConfigError, match=r"expected codes of the file mapped to 0, 1 or 2"):
         load(data, visibility={1: 7})
+
+
+@pytest.mark.parametrize("kind", [int, float])
+@pytest.mark.parametrize("side", [1, 1 << 30])
+def test_an_image_may_be_as_small_or_as_large_as_the_limits(kind, side):
+    coco = CocoFile(Path("a.json"))
+    coco.add_images([{"id": 1, "file_name": "a.jpg", "height": kind(side), "width": kind(side)}])
+    assert coco.images[1].image_size == (side, side)
+
+
+@pytest.mark.parametrize("kind", [int, float])
+@pytest.mark.parametrize("size", [(-1, 9), (9, -1), (9, (1 << 30) + 1), ((1 << 30) + 1, 9)])
+def test_an_image_beyond_the_limits_of_size_is_named(kind, size):
+    record = {"id": 1, "file_name": "a.jpg", "height": kind(size[0]), "width": kind(size[1])}
+    with pytest.raises(DatasetError, match=r"image 1.*expected positive sizes"):
+        CocoFile(Path("a.json")).add_images([record])

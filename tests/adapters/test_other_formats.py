@@ -33,6 +33,7 @@ from posekit.adapters import (
     pts_folder,
     wflw_txt,
 )
+from posekit.adapters.files import load_mat
 from posekit.config.cards import SplitCard
 from posekit.errors import ConfigError, DatasetError
 
@@ -337,3 +338,25 @@ def test_a_wrong_type_number_in_a_mat_file_is_told_before_it_can_crash_scipy(tmp
     file.write_bytes(data)
     with pytest.raises(DatasetError, match=r"found data of type 30000, which numbers do not have"):
         list(lsp_mat.read(tmp_path, split, SCHEMA))
+
+
+def test_an_array_of_a_mat_file_holds_at_most_a_thousand_numbers_a_byte(tmp_path, monkeypatch):
+    file = tmp_path / "a.mat"
+    savemat(file, {"points": np.zeros((0, 2)), "more": np.ones((2, 3))})
+    assert {name: array.shape for name, array in load_mat(file, ("points", "more")).items()
+            if not name.startswith("_")} == {"points": (0, 2), "more": (2, 3)}  # fmt: skip
+    most = 1000 * file.stat().st_size
+    for count, accepted in ((-1, False), (0, True), (most, True), (most + 1, False)):
+        monkeypatch.setattr("scipy.io.whosmat", lambda _, n=count: [("more", (n, 1), "double")])
+        if accepted:
+            assert load_mat(file, ("more",))["more"].shape == (2, 3)
+        else:
+            with pytest.raises(DatasetError, match="expected an array of numbers 'more'"):
+                load_mat(file, ("more",))
+
+
+def test_the_cells_of_a_table_are_separated_by_one_character(tmp_path):
+    write_rows(tmp_path / "a.csv", csv_rows())
+    for delimiter in ("", ";;"):
+        with pytest.raises(ConfigError, match="delimiter"):
+            load(landmark_csv, tmp_path, "a.csv", delimiter=delimiter)

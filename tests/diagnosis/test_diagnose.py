@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from posekit.diagnosis.diagnose import diagnose
+from posekit.diagnosis.geometry import geometry_findings
+from posekit.diagnosis.pairs import Pairs
 from posekit.evaluation.nme import evaluate_nme
 from posekit.evaluation.oks import evaluate_oks, evaluate_wholebody
 from posekit.evaluation.protocol import (
@@ -238,3 +240,17 @@ def test_findings_for_json_keep_the_keys_of_earlier_files():
         ("shifted_origin", False),
     ]
     assert set(mild.to_list()[0]) == {"name", "text", "is_fatal"}
+
+
+def test_points_in_crop_pixels_need_to_leave_their_boxes_along_one_axis_only():
+    rng = np.random.default_rng(0)
+    n = 40
+    relative = rng.uniform(-0.5, 0.5, (n, NUM, 2))
+    center = np.tile([100.0, 900], (n, 1))
+    side = np.full(n, 100.0)
+    labelled, rows = np.ones((n, NUM), bool), np.arange(n)
+    true = center[:, None] + 100 * relative
+    found = 100 + 80 * relative  # inside the box along x, far above it along y
+    pairs = Pairs(rows, rows, true, found, labelled, labelled * 1.0, center,
+                  np.tile(side[:, None], 2), side, "instance id")  # fmt: skip
+    assert [f.name for f in geometry_findings(pairs, helpers.make_schema(NUM))] == ["crop_frame"]

@@ -8,7 +8,8 @@ import eval_helpers as helpers
 import numpy as np
 import pytest
 
-from posekit.diagnosis.error_types import calibration, error_types
+from posekit.diagnosis.error_types import KINDS, calibration, error_types, keypoint_kinds
+from posekit.diagnosis.pairs import pair
 from posekit.diagnosis.sigmas import estimate_sigmas
 from posekit.errors import DatasetError
 from posekit.schema import KeypointSchema
@@ -133,3 +134,15 @@ def test_sigmas_need_two_annotations_that_share_instances():
     apart = replace(two, instance_id=two.instance_id + 100)
     with pytest.raises(DatasetError, match="no instance has the same image and instance id"):
         estimate_sigmas([one, apart], SCHEMA)
+
+
+def test_a_keypoint_that_was_not_found_is_a_miss():
+    truth = two_people()
+    points = truth.keypoints.astype(float)
+    points[1, 2] = np.nan
+    matched = pair(truth, helpers.make_predictions(truth.keypoints.astype(float), truth))
+    pairs = replace(matched, found=points)
+    kind, _ = keypoint_kinds(pairs, truth, SCHEMA)
+    expected = np.full((2, NUM), KINDS.index("good"))
+    expected[1, 2] = KINDS.index("miss")
+    assert kind.tolist() == expected.tolist()

@@ -113,3 +113,19 @@ def test_pckh_equals_both_references_though_errors_are_exactly_at_the_threshold(
         if inclusive:
             per_joint = [row["PCKh"] for row in scores.per_keypoint.values()]
             assert per_joint == pytest.approx(level["per_joint_pckh"], abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "eyes"), [("wflw", (60, 72)), ("300w", (36, 45)), ("cofw", (8, 9))]
+)
+def test_the_nme_of_each_image_equals_the_reference(reference, name, eyes):
+    schema, truth, predictions, level = next(load(reference, name))
+    protocol = NmeProtocol(normaliser=tuple(schema.keypoints[i] for i in eyes))
+    for number, expected in enumerate(level["per_image_nme"]):
+        visibility = np.zeros_like(truth.visibility)
+        visibility[number] = truth.visibility[number]
+        one = replace(truth, visibility=visibility)
+        found = evaluate_nme(one, predictions, schema, protocol).metrics
+        assert found["NME"] == pytest.approx(expected, abs=1e-8)
+        assert found["AUC@0.10"] == pytest.approx(max(0, 1 - expected / 0.1), abs=1e-7)
+        assert found["FR@0.08"] == (expected > 0.08)

@@ -356,3 +356,23 @@ def test_sample_images_and_their_boxes_are_read(photo, tmp_path):
     boxes.write_text("{}")
     with pytest.raises(PredictionError, match="none of the sample images has a box"):
         read_samples([photo], boxes)
+
+
+@pytest.mark.usefixtures("faked")
+def test_parity_is_measured_on_the_given_samples_or_else_on_patterns(
+    make_model, tmp_path, monkeypatch
+):
+    proofs = []
+
+    def measured(_predictor, _file, heads, proof, **_settings):
+        proofs.append((heads, proof))
+        return Parity(0.0, "face", "nose", 9, 0, 0.0)
+
+    monkeypatch.setattr("posekit.inference.export.measure_parity", measured)
+    model = Predictor(make_model({"face": head(SCHEMA_A), "hand": head(SCHEMA_B)}), device="cpu")
+    own = [(np.zeros((9, 9, 3), np.uint8), np.array([[0.0, 0, 9, 9]]))]
+    export(model, tmp_path / "m.onnx", head="face", samples=own)
+    export(model, tmp_path / "m.onnx", head="face")
+    assert [heads for heads, _ in proofs] == [("face",), ("face",)]
+    assert proofs[0][1] is own
+    assert len(proofs[1][1]) == len(sample_patterns())

@@ -14,6 +14,7 @@ import pytest
 from inference_helpers import SCHEMA_A, SCHEMA_B
 
 from posekit.errors import ConfigError, PredictionError
+from posekit.poses.boxes import BoxFile
 from posekit.poses.fusion import fuse, union_schema
 from posekit.poses.read import read_poses
 from posekit.poses.table import Poses, join
@@ -207,3 +208,17 @@ def test_saved_poses_come_back(tmp_path: Path):
     assert read_poses(csv_file).keypoints == pytest.approx(found.keypoints, abs=1e-3)
     with pytest.raises(PredictionError, match=r"saved as \.json or \.csv"):
         found.save(tmp_path / "p.xyz")
+
+
+def test_a_poses_score_is_its_boxs_times_the_mean_of_its_keypoints():
+    found = poses([0, 1])
+    assert found.instance_scores == pytest.approx(0.5 * found.scores.mean(axis=1))
+
+
+def test_boxes_by_name_are_those_of_frame_zero(tmp_path):
+    file = tmp_path / "boxes.json"
+    file.write_text(json.dumps({"a.jpg": [[1, 2, 3, 4]], "b.mp4": {"1": [[5, 6, 7, 8]]}}))
+    boxes = BoxFile(file)
+    assert boxes.of("a.jpg").tolist() == [[1, 2, 3, 4]]
+    assert boxes.of("a.jpg", 1).tolist() == boxes.of("b.mp4").tolist() == []
+    assert boxes.of("b.mp4", 1).tolist() == [[5, 6, 7, 8]]

@@ -1,10 +1,12 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from posekit.config.recipe import Schedule
-from posekit.training.schedule import build_scheduler
+from posekit.training.events import ErrorBook, Silent
+from posekit.training.schedule import build_scheduler, run_length
 
 
 def _rates(schedule, steps, unit=1.0, lr=0.1):
@@ -51,3 +53,24 @@ def test_layer_decay_scales_every_step_once():
     schedule = Schedule(kind="cosine", warmup_steps=2)
     for first, second in _rates(schedule, 8):
         assert second == pytest.approx(first * 0.25)
+
+
+def test_the_length_of_a_run_follows_from_epochs_batch_and_processes():
+    training = SimpleNamespace(steps=None, epochs=3, batch_size=4, accumulate=2)
+    recipe = SimpleNamespace(training=training)
+    assert run_length(recipe, 80) == (30, 10.0)
+    assert run_length(recipe, 80, world_size=2) == (15, 5.0)
+    assert run_length(recipe, 1) == (1, 0.125)
+    training.steps = 7
+    assert run_length(recipe, 80) == (7, 1.0)
+
+
+def test_broken_records_are_counted_and_each_message_is_reported_once():
+    listener = Silent()
+    book = ErrorBook(listener)
+    book.note(["a is broken", "b is broken"])
+    book.note(["a is broken", "a is broken"])
+    assert book.counts == {"a is broken": 3, "b is broken": 1}
+    assert listener.warnings == [
+        f"{name} is broken (another sample took its place)" for name in "ab"
+    ]
