@@ -251,7 +251,7 @@ def test_kept_dropped_and_renamed_heads_keep_crop_rules_and_recipe(run, tmp_path
 
 def test_what_cannot_be_done_to_heads_is_one_sentence(run, tmp_path):
     out = tmp_path / "out.safetensors"
-    with pytest.raises(ConfigError, match="no head 'ring'"):
+    with pytest.raises(ConfigError, match="no head named 'ring'"):
         keep_heads(run, ["ring"], out)
     with pytest.raises(ConfigError, match="at least one head"):
         remove_heads(run, ["rings", "blobs"], out)
