@@ -17,6 +17,7 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 
 from posekit.config.recipe import Recipe
 from posekit.errors import ConfigError, TrainingError
+from posekit.training.kernels import has_fast_bf16
 
 SILENCE = timedelta(minutes=10)
 """How long a process waits for the others within a step before it takes them for lost."""
@@ -77,7 +78,8 @@ def on_this_machine(recipe: Recipe) -> tuple[Recipe, Accelerator]:
     """
     precision = recipe.training.precision
     if precision == "auto":
-        precision = "bf16" if _has_fast_bf16() else "fp32"
+        on_gpu = torch.cuda.is_available() and not _wants_cpu()
+        precision = "bf16" if has_fast_bf16("cuda" if on_gpu else "cpu") else "fp32"
         training = recipe.training.model_copy(update={"precision": precision})
         recipe = recipe.model_copy(update={"training": training})
     accelerator = build_accelerator(precision)
@@ -106,14 +108,6 @@ def lost_processes_told() -> Iterator[None]:
 def _is_of_a_collective(error: RuntimeError) -> bool:
     words = ("gloo", "NCCL", "Connection closed", "Timed out", "timeout", "ProcessGroup")
     return isinstance(error, dist.DistError) or any(word in str(error) for word in words)
-
-
-def _has_fast_bf16() -> bool:
-    """Return whether the device multiplies in bf16; CPUs that emulate it are 20 times slower."""
-    if torch.cuda.is_available() and not _wants_cpu():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch has no public question
-    return any(getattr(torch.cpu, name, bool)() for name in asked)
 
 
 def _wants_cpu() -> bool:

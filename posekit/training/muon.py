@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from posekit.training.kernels import has_fast_bf16
+
 _QUINTIC = (
     (4.0848, -6.8946, 2.9270),
     (3.9505, -6.3029, 2.6377),
@@ -38,7 +40,7 @@ class Muon(torch.optim.AdamW):
         betas: AdamW's.
 
     Source: Jordan 2024, "Muon: an optimizer for hidden layers"; the scale as in its reference code.
-    Cost: a second copy of each stack in bfloat16 while it is orthogonalised.
+    Cost: a second copy of each stack while it is orthogonalised.
     """
 
     def __init__(
@@ -116,11 +118,13 @@ def _stacks(matrices: list[Tensor]) -> list[list[int]]:
 def _orthogonalised(matrices: list[Tensor], eps: float = 1e-7) -> list[Tensor]:
     """Return the nearest orthogonal matrices (float32) of matrices that are alike.
 
-    Source: the quintic Newton-Schulz iteration of Jordan 2024 (Muon), five steps in bfloat16.
+    Source: the quintic Newton-Schulz iteration of Jordan 2024 (Muon), five steps, in bfloat16
+    where the device multiplies in it.
     """
     tall = [matrix.shape[0] > matrix.shape[1] for matrix in matrices]
     wide = [m.mT if turned else m for m, turned in zip(matrices, tall, strict=True)]
-    stack = torch.stack([matrix.to(torch.bfloat16) for matrix in wide])
+    dtype = torch.bfloat16 if has_fast_bf16(wide[0].device.type) else torch.float32
+    stack = torch.stack([matrix.to(dtype) for matrix in wide])
     # the iteration converges for singular values up to 1, which the Frobenius norm ensures
     stack /= stack.norm(dim=(-2, -1), keepdim=True).clamp(min=eps)
     for a, b, c in _QUINTIC:
