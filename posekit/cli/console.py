@@ -226,13 +226,13 @@ def comparison_table(title: str, heads: Mapping[str, Mapping[str, Any]]) -> Tabl
         heads: what `posekit.engine.single_heads.compare_heads` gives.
     """
     with_alone = any(row["alone"] is not None for row in heads.values())
-    same = all(row["metric"] == row["yardstick_metric"] for row in heads.values())
+    same = all(row["metric"] == row["common_metric"] for row in heads.values())
     table = Table(title=title)
     table.add_column("head")
     if not same:
         for name in ("official metric", "this model", "mean pose"):
             table.add_column(name, justify="left" if name == "official metric" else "right")
-    common = next(iter(heads.values()))["yardstick"] if heads else ""
+    common = next(iter(heads.values()))["common_name"] if heads else ""
     table.add_column(f"{common}: this model", justify="right")
     table.add_column("mean pose", justify="right")
     if with_alone:
@@ -241,9 +241,9 @@ def comparison_table(title: str, heads: Mapping[str, Mapping[str, Any]]) -> Tabl
         cells = [head]
         if not same:
             cells += [row["metric"], _cell(row["joint"]), _cell(row["mean_pose"])]
-        cells += [_cell(row["joint_yardstick"]), _cell(row["mean_pose_yardstick"])]
+        cells += [_cell(row["joint_common"]), _cell(row["mean_pose_common"])]
         if with_alone:
-            cells.append(_cell(row["alone_yardstick"]))
+            cells.append(_cell(row["alone_common"]))
         table.add_row(*cells)
     return table
 

@@ -101,7 +101,7 @@ def compare_heads(run: str | Path) -> dict[str, dict[str, Any]]:
 
     Returns:
         head -> metric (headline's name), joint, mean_pose, alone, and the same three of the
-        common metric (`yardstick` in the keys); None where there is no number.
+        common metric (`common` in the keys); None where there is no number.
 
     Raises:
         CheckpointError: the run has not been evaluated.
@@ -123,11 +123,11 @@ def compare_heads(run: str | Path) -> dict[str, dict[str, Any]]:
             "joint": joint["metrics"][headline],
             "mean_pose": joint["baseline"].get(headline),
             "alone": alone.get("metrics", {}).get(headline),
-            "yardstick": common["name"],
-            "yardstick_metric": COMMON_METRIC,
-            "joint_yardstick": common["model"],
-            "mean_pose_yardstick": common["baseline"],
-            "alone_yardstick": own.get("model"),
+            "common_name": common["name"],
+            "common_metric": COMMON_METRIC,
+            "joint_common": common["model"],
+            "mean_pose_common": common["baseline"],
+            "alone_common": own.get("model"),
         }
     return rows
 

@@ -25,9 +25,9 @@ _TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--n
 
 
 def _environment():
-    """The user's own, with one thread a process."""
+    """The user's own on a machine without a GPU, with one thread a process."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE")}
-    return {**kept, "OMP_NUM_THREADS": "1"}
+    return {**kept, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def test_two_processes_end_with_the_same_prototypes_and_weights(tiny, tmp_path):
         {"start": 4},
     ]
     file.write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command = [*launcher, "--nproc-per-node", "2", str(script), str(file), str(tmp_path / "rank")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

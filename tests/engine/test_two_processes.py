@@ -22,7 +22,7 @@ def _losses(folder: Path) -> list[dict[str, float]]:
 
 
 def _run(command: list[str], recipe: Path) -> None:
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, str(recipe)], env=environment, capture_output=True, text=True, check=False
     )
