@@ -225,11 +225,6 @@ def split_side(name: str) -> tuple[str, str]:
     return side, "_".join(words)
 
 
-def mirrored_name(name: str) -> str:
-    """Return a name with left and right (l and r, too) exchanged wherever they are its words."""
-    return "_".join(_MIRRORED.get(word, word) for word in name.split("_"))
-
-
 def _partner(name: str) -> str | None:
     side, _, rest = name.partition("_")
     return f"{_MIRRORED[side]}_{rest}" if side in {"left", "right"} and rest else None

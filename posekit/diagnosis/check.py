@@ -11,7 +11,7 @@ import numpy as np
 
 from posekit.config.cards import DatasetCard
 from posekit.data.index import PoseIndex, build_index
-from posekit.diagnosis import frames, labels, order, origin, outliers, sides
+from posekit.diagnosis import frames, labels, order, origin, outliers, sides, swaps
 from posekit.diagnosis.findings import CheckReport, Finding, SplitFacts, in_order
 from posekit.diagnosis.leakage import (
     ImageSet,
@@ -197,7 +197,7 @@ def _pose_findings(index: PoseIndex) -> Iterator[Finding]:
     yield from order.skeleton_fits(poses, schema)
     yield from sides.pairs_by_geometry(poses, schema)
     if not shuffled:
-        yield from sides.swapped_sides(columns, poses, schema)
+        yield from swaps.swapped_sides(columns, poses, schema)
         yield from outliers.outlier_findings(columns, poses, schema)
 
 

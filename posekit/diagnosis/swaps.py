@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
 
+from posekit.data.columns import InstanceColumns
+from posekit.diagnosis.findings import Finding, instance_examples
 from posekit.diagnosis.pose_shapes import PoseShapes, centred
+from posekit.schema import KeypointSchema
 
 LEAST = 30
 _MOST_FIT = 2000
@@ -97,6 +101,34 @@ def find_side_swaps(poses: PoseShapes, flip_indices: np.ndarray) -> SideSwaps | 
         swapped=listed[np.argsort(-log_ratio[listed], kind="stable")],
         share=share,
         certainty=certainty,
+    )
+
+
+def swapped_sides(
+    columns: InstanceColumns, poses: PoseShapes, schema: KeypointSchema
+) -> Iterator[Finding]:
+    """List the instances whose left and right look exchanged; see `find_side_swaps`."""
+    found = find_side_swaps(poses, np.asarray(schema.flip_indices))
+    if found is None or not len(found.swapped):
+        return
+    ratios = found.log_ratio[found.swapped]
+    rows = poses.rows[found.swapped]
+    share = len(rows) / len(poses)
+    notes = [
+        f"swapped {_times(ratio)} likelier ({chance:.0%})"
+        for ratio, chance in zip(ratios, found.probability[found.swapped], strict=True)
+    ]
+    yield Finding(
+        "sides_swapped",
+        "error"
+        if share >= 0.01 and len(rows) > 2 and found.expected_precision > 0.8
+        else "warning",
+        f"left and right look exchanged in {len(rows)} of {len(poses)} instances ({share:.1%}); "
+        f"about {found.expected_precision:.0%} of the list should be truly so, and "
+        f"{found.share:.1%} of the split may be, unclear poses among them",
+        "look at them; exchange their sides in the annotations, or leave the images out",
+        len(rows),
+        instance_examples(columns, rows, notes),
     )
 
 
@@ -218,3 +250,7 @@ def _certainty(log_ratio: np.ndarray) -> float:
 
 def _share(value: float) -> float:
     return float(np.clip(_MOST_SHARE / (1 + np.exp(-np.clip(value, -30, 30))), 1e-6, None))
+
+
+def _times(log_ratio: float) -> str:
+    return f"{np.exp(log_ratio):.0f} times" if log_ratio < 7 else "over 1000 times"

@@ -21,8 +21,8 @@ def build_optimizer(
     Parameters of the loss (`others`) get the top layer's learning rate and no weight decay.
 
     AdamW is ViTPose's. Muon steps along the orthogonalised momentum of each hidden weight matrix
-    and learns from random weights in a fraction of AdamW's samples. The stem, each head's last
-    layer, biases, norms and position tables stay with AdamW at `adamw_lr`.
+    and learns from random weights in a fraction of AdamW's samples. The stem's first convolution,
+    each head's last layer, biases, norms and position tables stay with AdamW at `adamw_lr`.
     """
     groups = parameter_groups(
         model, lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay
@@ -40,15 +40,16 @@ def build_optimizer(
     return Muon(parts, lr=config.lr, momentum=config.momentum, betas=config.betas)
 
 
-_NOT_HIDDEN = re.compile(r"patch_embed\.|pos_embed|_token$|\.token$")
-"""The stem, position tables and single tokens: inputs, or rows that are added or joined."""
+_TABLE = re.compile(r"pos_embed|_token$|\.token$")
+"""Position tables and single tokens: rows that are added or joined, no matrices that multiply."""
 
 
 def hidden_matrices(model: torch.nn.Module) -> set[str]:
     """Return the names of a model's weights that multiply one hidden layer into another."""
     names = [name for name, p in model.named_parameters() if p.ndim >= 2]
+    stem = [name for name in names if ".patch_embed." in name][:1]
     last = {name.split(".")[1]: name for name in names if name.startswith("heads.")}
-    return {name for name in names if not _NOT_HIDDEN.search(name)} - set(last.values())
+    return {name for name in names if not _TABLE.search(name)} - set(stem) - set(last.values())
 
 
 def _split(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from posekit.config.cards import available, load_dataset_card
-from posekit.diagnosis import sides
+from posekit.diagnosis import sides, swaps
 from posekit.diagnosis.pose_shapes import select_poses
 from posekit.diagnosis.swaps import find_side_swaps
 
@@ -89,7 +89,7 @@ def test_wrong_flip_pairs_show_in_the_mirrored_mean_pose(practice_index):
 def test_nobody_is_listed_where_no_sides_are_swapped(practice_index, name: str):
     index = practice_index(name)
     poses = select_poses(index.columns)
-    assert not list(sides.swapped_sides(index.columns, poses, index.schema))
+    assert not list(swaps.swapped_sides(index.columns, poses, index.schema))
 
 
 @pytest.mark.parametrize(("name", "recall"), [("ap10k", 0.9), ("wflw", 0.6)])
@@ -98,7 +98,7 @@ def test_sides_swapped_in_3_percent_are_found(practice_index, name: str, recall:
     poses = select_poses(index.columns)
     planted = np.random.default_rng(5).choice(len(poses), round(0.03 * len(poses)), replace=False)
     poses = helpers.permuted(poses, planted, index.schema.flip_indices)
-    found = helpers.only(sides.swapped_sides(index.columns, poses, index.schema))
+    found = helpers.only(swaps.swapped_sides(index.columns, poses, index.schema))
     rows = set(helpers.rows_of(found))
     hits = len(rows & set(poses.rows[planted].tolist()))
     assert found.name == "sides_swapped"

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from posekit.config.recipe import Optimizer
 from posekit.engine.prepare_run import prepare_run
+from posekit.models.stems import ConvStem
 from posekit.training import muon
 from posekit.training.muon import Muon
 from posekit.training.optimizer import build_optimizer, hidden_matrices
@@ -156,3 +157,12 @@ def test_stem_last_layers_and_tables_stay_with_adamw(tiny) -> None:
     optimizer = build_optimizer(model, Optimizer(name="muon", lr=0.02))
     stepped = {id(p) for g in optimizer.param_groups if g["matrices"] for p in g["params"]}
     assert stepped == {id(p) for name, p in model.named_parameters() if name in hidden}
+
+
+def test_only_the_first_convolution_of_a_stem_stays_with_adamw() -> None:
+    stem = torch.nn.Module()
+    stem.patch_embed = ConvStem((32, 32), 16, 32)
+    model = torch.nn.ModuleDict({"vit": stem})
+    names = [name for name, p in model.named_parameters() if p.ndim == 4]
+    assert len(names) == 5
+    assert hidden_matrices(model) == set(names[1:])

@@ -14,19 +14,17 @@ from posekit.adapters.files import require_file
 from posekit.adapters.names import squash
 from posekit.adapters.registry import get_adapter
 from posekit.config.cards import DatasetCard, available, dataset_card_from_dict, load_dataset_card
+from posekit.diagnosis.sides import MOST_POSES, NamedSides, find_mirror, mean_shape, read_sides
 from posekit.engine.onboarding.card_text import card_text, recipe_text
 from posekit.engine.onboarding.found import Found
 from posekit.engine.onboarding.from_coco import find_coco
 from posekit.engine.onboarding.from_tables import find_csv, find_deeplabcut, find_sleap
 from posekit.engine.onboarding.from_yolo import find_yolo
 from posekit.engine.onboarding.holdout import hold_out
-from posekit.engine.onboarding.mirror import find_mirror, mean_shape
 from posekit.engine.onboarding.sheet import write_sheet
-from posekit.engine.onboarding.sides import NamedSides, read_sides
 from posekit.errors import ConfigError, DatasetError
 from posekit.output import write_text
 
-_MOST_POSES = 2000
 _GENERIC = {"annotations", "labels", "data", "dataset", "tmp", "all", "project", "images"}
 _ORDER = ("train", "val", "test")
 _LOOKUPS: dict[str, Callable[[Path], Found | None]] = {
@@ -189,7 +187,7 @@ def _read(card: DatasetCard, found: Found) -> _Poses:
                 labelled.append(item.visibility > 0)
     if not points:
         raise DatasetError(found.root, "no instance in it has a labelled keypoint")
-    step = -(-len(points) // _MOST_POSES)
+    step = -(-len(points) // MOST_POSES)
     return _Poses(list(images), np.stack(points[::step]), np.stack(labelled[::step]))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from posekit.engine.onboarding.sides import read_sides
+from posekit.diagnosis.sides import read_sides
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import pytest
 from posekit.adapters import get_adapter
 from posekit.adapters.base import Instance
 from posekit.config.cards import load_dataset_card
-from posekit.engine.onboarding.mirror import find_mirror, mean_shape
+from posekit.diagnosis.pose_shapes import PoseShapes
+from posekit.diagnosis.sides import find_mirror, mean_shape, pairs_by_geometry
+from posekit.schema import KeypointSchema
 
 SHAPE = np.array([[0, 9], [-3, 7], [3, 7], [-5, 2], [5, 2], [0, -8], [-2, -4], [2, -4]], float)
 PAIRS = ((1, 2), (3, 4), (6, 7))
@@ -89,3 +91,19 @@ def test_horses_seen_from_the_side_are_not_clear(shared_data):
     points = np.stack([i.keypoints for i in instances])
     shape = mean_shape(points, np.stack([i.visibility > 0 for i in instances]))
     assert shape is None or not find_mirror(shape).is_clear
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pairs_that_new_reads_out_of_poses_are_not_contradicted_by_check(seed):
+    # seen from above, head to the right; nearly its own mirror image from head to tail too
+    shape = np.array([[5, 0], [3, 2], [3, -2], [-3, 2.1], [-3, -2.1], [-5.1, 0]])
+    rng = np.random.default_rng(seed)
+    points = 50 + 4 * (shape + rng.normal(scale=0.8, size=(200, *shape.shape)))
+    labelled = np.ones(points.shape[:2], bool)
+    mirror = find_mirror(mean_shape(points, labelled))
+    assert mirror.is_clear
+    low, size = points.min(axis=1), np.ptp(points, axis=1)
+    place = {"center": low + size / 2, "size": size, "long_side": size.max(axis=1)}
+    shapes = PoseShapes(np.arange(200), points, labelled, labelled, **place)
+    pairs = tuple(("abcdef"[a], "abcdef"[b]) for a, b in mirror.pairs)
+    assert list(pairs_by_geometry(shapes, KeypointSchema("above", tuple("abcdef"), pairs))) == []
