@@ -7,17 +7,18 @@ import json
 import os
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from posekit.config.plug_ins import takes_allow_code
 from posekit.engine.model_card import metrics_files, model_card
 from posekit.errors import CheckpointError
 from posekit.inference.hub import HUB, MODEL_FILE, parse_address, require_hub
 from posekit.inference.predictor import model_file
-from posekit.models import load_checkpoint, load_model, save_checkpoint
+from posekit.models import PoseModel, load_checkpoint, load_model, save_checkpoint
 from posekit.output import write_json, write_text
 
 _LOCAL_PATH = re.compile(r"(~|/|[A-Za-z]:[\\/]).*")
@@ -44,6 +45,7 @@ class Shared:
         return dict(vars(self))
 
 
+@takes_allow_code
 def push_to_hub(
     model: str | Path,
     repo: str,
@@ -51,6 +53,7 @@ def push_to_hub(
     private: bool = True,
     licence: str = "other",
     message: str = "Share a posekit model",
+    allow_code: bool = False,
 ) -> Shared:
     """Put a model with its card, recipe and numbers into a repository of the Hub.
 
@@ -63,6 +66,7 @@ def push_to_hub(
         private: make a new repository private.
         licence: identifier of the weights' licence, for the card.
         message: the commit's message.
+        allow_code: let code that the model's heads name run; it is not shared.
 
     Raises:
         CheckpointError: no model, not logged in, or the Hub refuses; nothing is left half-shared,
@@ -83,8 +87,14 @@ def push_to_hub(
     return Shared(f"{HUB}{repo}", str(done), files, notes)
 
 
+@takes_allow_code
 def write_shared(
-    model: str | Path, folder: str | Path, *, address: str | None = None, licence: str = "other"
+    model: str | Path,
+    folder: str | Path,
+    *,
+    address: str | None = None,
+    licence: str = "other",
+    allow_code: bool = False,
 ) -> list[str]:
     """Write what would be shared into a folder; return notes on what was left out or changed.
 
@@ -95,6 +105,12 @@ def write_shared(
     net = load_model(source)
     _, about = load_checkpoint(source)
     notes: list[str] = []
+    code = _hide_code_paths(net)
+    if code:
+        notes.append(
+            f"the heads' code is not shared: {', '.join(code)}; who uses the model puts it into "
+            "the working folder and allows it"
+        )
     recipe = about.get("recipe")
     if recipe is None:
         notes.append("the model knows no recipe, so the card does not tell how it was trained")
@@ -124,6 +140,19 @@ def write_shared(
     card = model_card(model, address=address, licence=licence)
     write_text(target / "README.md", card)
     return notes
+
+
+def _hide_code_paths(net: PoseModel) -> list[str]:
+    """Cut the paths of heads' code down to file names, in place; return the files' names."""
+    files: set[str] = set()
+    for name in net.head_names:
+        head = net.head(name)
+        parts = {"decoder": dict(head.spec.decoder), "codec": dict(head.spec.codec)}
+        for config in parts.values():
+            if _hide_paths(config):
+                files.add(str(config["kind"]).partition(":")[0])
+        head.spec = replace(head.spec, **parts)
+    return sorted(files)
 
 
 def _hide_paths(value: Any, where: str = "") -> list[str]:

@@ -19,6 +19,7 @@ from posekit.adapters import ADAPTERS
 from posekit.cli import app
 from posekit.codecs import CODECS
 from posekit.config.plug_ins import code_allowed
+from posekit.engine.share import write_shared
 from posekit.errors import CheckpointError, ConfigError
 from posekit.evaluation.registry import EVALUATORS
 from posekit.models import HeadSpec, build_model, load_model, save_checkpoint
@@ -105,7 +106,9 @@ def run(tmp_path, monkeypatch):
     return file
 
 
-def test_a_run_of_plug_ins_trains_resumes_evaluates_and_predicts_with_consent_alone(run, tmp_path):
+def test_a_run_of_plug_ins_trains_resumes_evaluates_and_predicts_with_consent_alone(
+    run, tmp_path, monkeypatch
+):
     with pytest.raises(ConfigError, match=r"(blobs|own)\.yaml: .*parts\.py.*--allow-code"):
         posekit.train(run)
     assert CliRunner().invoke(app, ["train", str(run), "--plan"]).exit_code != 0
@@ -126,6 +129,14 @@ def test_a_run_of_plug_ins_trains_resumes_evaluates_and_predicts_with_consent_al
         posekit.load(model)
     assert posekit.load(model, allow_code=True).model.head_names == ("blobs",)
     assert posekit.evaluate_run(done.folder, allow_code=True, report=False)["blobs"].metrics
+    with pytest.raises(CheckpointError, match="--allow-code"):
+        write_shared(done.folder, tmp_path / "refused")
+    notes = write_shared(done.folder, tmp_path / "shared", allow_code=True)
+    assert any("code is not shared: parts.py" in note for note in notes)
+    shared = tmp_path / "shared" / "model.safetensors"
+    assert str(tmp_path).encode() not in shared.read_bytes()
+    monkeypatch.chdir(tmp_path / "cards" / "heads")
+    assert posekit.load(shared, allow_code=True).model.head_names == ("blobs",)
     card_code = tmp_path / "cards" / "datasets" / "parts.py"
     card_code.write_text(card_code.read_text() + "\n")
     with pytest.raises(ConfigError, match=r"code\.json: the evaluator of head 'blobs' was"):
