@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from posekit.adapters import Instance, adapter
+from posekit.adapters.files import require_file
 from posekit.codecs import Codec
-from posekit.config.base import Strict
-from posekit.errors import DatasetError
+from posekit.config.base import Strict, validate
 from posekit.evaluation.base import Scores, protocol_dict
 from posekit.evaluation.points import join
 from posekit.evaluation.protocol import Protocol
@@ -29,18 +29,19 @@ def named(name: str) -> str:
 
 @adapter
 def read(root, split, schema):
-    """Read points from lines of JSON."""
-    file = root / split.annotations
-    if not file.is_file():
-        raise DatasetError(file, "there is no such file")
+    """Read points from lines of JSON; null where one is not labelled."""
+    validate(Strict, split.options, f"split '{split.name}', options")  # it has none
+    file = require_file(root / split.annotations)
     for number, line in enumerate(file.read_text().splitlines(), start=1):
-        points = np.array(json.loads(line)["points"], np.float32)
+        record = json.loads(line)
+        points = np.array(record["points"], np.float32)  # null becomes NaN
+        labelled = np.isfinite(points[:, 0])
         yield Instance(
-            image=f"{number}.png",
+            image=f"{split.images}/{record['image']}",
             image_id=number,
             instance_id=number,
-            keypoints=points,
-            visibility=np.full(len(schema), 2, np.uint8),
+            keypoints=np.where(labelled[:, None], points, 0),
+            visibility=np.where(labelled, 2, 0).astype(np.uint8),
         )
 
 

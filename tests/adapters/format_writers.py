@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import example_plug_ins
 import h5py
 import numpy as np
 from scipy.io import savemat
@@ -294,6 +295,17 @@ def write_yolo(folder: Path) -> SplitCard:
     return SplitCard(annotations="data.yaml", options={"part": "train"})
 
 
+def write_plug_in(folder: Path) -> SplitCard:
+    lines = [
+        json.dumps(
+            {"image": name, "points": [[None if np.isnan(x) else x for x in p] for p in person]}
+        )
+        for name, person in zip(IMAGES, TRUTH.tolist(), strict=True)
+    ]
+    (folder / "points.jsonl").write_text("\n".join(lines))
+    return SplitCard(annotations="points.jsonl", images="img")
+
+
 FORMATS: dict[str, tuple[str, Writer, np.ndarray]] = {
     "coco_json": ("coco_json", write_coco, TRUTH),
     "aic_json": ("aic_json", write_aic, TRUTH),
@@ -310,3 +322,8 @@ FORMATS: dict[str, tuple[str, Writer, np.ndarray]] = {
     "deeplabcut h5 fixed": ("deeplabcut", write_dlc_fixed, TRUTH),
 }
 """Name of the form -> (adapter, writer, what it holds)."""
+
+PLUG_INS: dict[str, tuple[str, Writer, np.ndarray]] = {
+    "plug-in": (example_plug_ins.named("read"), write_plug_in, TRUTH)
+}
+"""The same of adapters that are not built in."""

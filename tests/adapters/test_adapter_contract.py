@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from format_writers import FORMATS, SCHEMA
+from format_writers import FORMATS, PLUG_INS, SCHEMA
 
 from posekit.adapters import ADAPTERS, EmptyImage, check_instance, get_adapter
 from posekit.config.cards import dataset_card_from_dict
+from posekit.config.plug_ins import code_allowed
 from posekit.errors import ConfigError, DatasetError
 
 
@@ -28,9 +29,10 @@ def read_all(adapter, split, root, schema=SCHEMA):
     return list(get_adapter(card)(root, card.split("all"), schema))
 
 
-@pytest.fixture(params=FORMATS)
+@pytest.fixture(params=[*FORMATS, *PLUG_INS])
 def form(request):
-    return FORMATS[request.param]
+    with code_allowed():
+        yield {**FORMATS, **PLUG_INS}[request.param]
 
 
 def test_every_built_in_adapter_is_exercised_here():
