@@ -60,7 +60,7 @@ def _merged(value: Any, change: Any) -> Any:
 
 
 def measure(recipe: Recipe, name: str) -> list[str]:
-    """Train and give a row: trainable parameters, processor seconds, headline, yardstick."""
+    """Train and give a row: trainable parameters, processor seconds, headline, common metric."""
     begun = time.process_time()
     done = train(recipe, evaluate=False)
     seconds = time.process_time() - begun

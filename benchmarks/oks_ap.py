@@ -261,9 +261,9 @@ def main() -> None:
                 continue
             seconds[name].append(time.perf_counter() - start)
             memory.setdefault(name, peak_mib() - before)
-    yardstick = list(engines)[min(1, len(engines) - 1)]
-    slowest = min(seconds[yardstick])
-    print(f"{'engine':12} {'seconds':>8} {'x ' + yardstick:>14} {'MiB grown so far':>16}")
+    reference = list(engines)[min(1, len(engines) - 1)]
+    slowest = min(seconds[reference])
+    print(f"{'engine':12} {'seconds':>8} {'x ' + reference:>14} {'MiB grown so far':>16}")
     for name in engines:
         best = min(seconds[name])
         print(f"{name:12} {best:8.3f} {best / slowest:14.4f} {memory[name]:16.0f}")

@@ -24,7 +24,7 @@ from posekit.adapters.coco_file import (
     read_categories,
     tidy_folder,
 )
-from posekit.adapters.coco_options import CocoOptions, HeadBox, Part
+from posekit.adapters.coco_options import CocoOptions, HeadBox, InstanceFields
 from posekit.adapters.fields import (
     Place,
     box_xywh,
@@ -138,7 +138,7 @@ class _RecordReader:
         if self.options.categories:
             categories = _wanted(categories, self.options, self.coco.file)
         self.coco.categories = categories
-        if not self.options.trust_order and self.options.parts == [Part()]:
+        if not self.options.trust_order and self.options.parts == [InstanceFields()]:
             check_keypoint_names(self.coco, self.schema)
         posed = {i for i, record in categories.items() if record.get("keypoints")}
         self._unposed = set(categories) - posed if posed else set()
@@ -169,7 +169,7 @@ class _RecordReader:
                 yield EmptyImage(image.image, image_id, image.image_size, dict(image.extras))
 
     def _instance(
-        self, record: Mapping[str, Any], part: Part, category_id: int, place: Place
+        self, record: Mapping[str, Any], part: InstanceFields, category_id: int, place: Place
     ) -> Instance:
         image_id = identifier(field_of(record, "image_id", place), "image_id", place)
         image = self.coco.images.get(image_id)
@@ -202,7 +202,7 @@ class _RecordReader:
         )
 
     def _keypoints(
-        self, record: Mapping[str, Any], part: Part, place: Place
+        self, record: Mapping[str, Any], part: InstanceFields, place: Place
     ) -> tuple[np.ndarray, np.ndarray]:
         if len(part.keypoints) == 1:
             name = part.keypoints[0]
@@ -246,7 +246,11 @@ class _RecordReader:
         return np.array([x - shift, y - shift]), np.array([side, side])
 
     def _extras(
-        self, record: Mapping[str, Any], part: Part, of_image: Mapping[str, float], place: Place
+        self,
+        record: Mapping[str, Any],
+        part: InstanceFields,
+        of_image: Mapping[str, float],
+        place: Place,
     ) -> dict[str, float]:
         """Return the annotation's numbers, and the image's where the annotation has none."""
         wanted = dict(self.options.extras)

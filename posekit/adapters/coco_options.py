@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from posekit.config.base import Strict
 
 
-class Part(Strict):
+class InstanceFields(Strict):
     """Which fields of an annotation make an instance.
 
     Attributes:
@@ -79,7 +79,7 @@ class CocoOptions(Strict):
     visibility: Literal["coco", "positive"] | dict[int, int] = "coco"
     one_based: list[Literal["keypoints", "box", "center"]] = Field(default_factory=list)
     crop: CropFields | None = None
-    parts: list[Part] = Field(default_factory=lambda: [Part()], min_length=1)
+    parts: list[InstanceFields] = Field(default_factory=lambda: [InstanceFields()], min_length=1)
     extras: dict[str, str] = Field(default_factory=dict)
     image_extras: dict[str, str] = Field(default_factory=dict)
     head_box: HeadBox | None = None

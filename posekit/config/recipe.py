@@ -157,7 +157,7 @@ class Optimizer(Strict):
     lr: float = Field(5e-4, gt=0)
     betas: tuple[float, float] = (0.9, 0.999)
     momentum: float = Field(0.95, ge=0, lt=1)
-    adamw_lr: float = Field(1e-3, gt=0)
+    adamw_lr: float = Field(1e-2, gt=0)
     weight_decay: float = Field(0.1, ge=0)
     layer_decay: float = Field(0.75, gt=0, le=1)
     clip_norm: float = Field(1.0, ge=0)

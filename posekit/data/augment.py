@@ -30,7 +30,7 @@ class Geometry:
 
 
 @dataclass(frozen=True, slots=True)
-class Pixels:
+class PixelChange:
     """How one crop's pixels change.
 
     Attributes:
@@ -97,7 +97,7 @@ def draw_geometry(
     draws: KeyedDraws,
     epoch: int,
     row: int,
-) -> tuple[Geometry, Pixels]:
+) -> tuple[Geometry, PixelChange]:
     """Draw how a training crop differs from the exact one.
 
     The order of ViTPose's pipeline: shift (part of its data base), flip, half body, scale and
@@ -202,7 +202,7 @@ def _draw(random: np.random.Generator, size: float, kind: str, clip: float) -> f
 
 def _draw_pixels(
     config: AugmentationConfig, random: np.random.Generator, chances: np.ndarray
-) -> Pixels:
+) -> PixelChange:
     factors = 1 + random.uniform(-1, 1, 3) * (config.brightness, config.contrast, config.saturation)
     erase = None
     if chances[5] < config.erase:
@@ -212,4 +212,4 @@ def _draw_pixels(
         x, y = random.random(2) * (1 - width, 1 - height)
         erase = (float(x), float(y), float(width), float(height))
     saturation = 0.0 if chances[4] < config.grey else float(factors[2])
-    return Pixels(float(factors[0]), float(factors[1]), saturation, erase)
+    return PixelChange(float(factors[0]), float(factors[1]), saturation, erase)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from posekit.config.augmentation import NO_AUGMENTATION, AugmentationConfig
-from posekit.data.augment import Geometry, KeyedDraws, Pixels, draw_geometry
+from posekit.data.augment import Geometry, KeyedDraws, PixelChange, draw_geometry
 from posekit.data.boxes import has_own_crop
 from posekit.data.images import read_image
 from posekit.data.index import PoseIndex
@@ -45,7 +45,7 @@ class Sample:
 
     row: int
     geometry: Geometry
-    pixels: Pixels
+    pixels: PixelChange
 
 
 def exact_boxes(
@@ -138,7 +138,7 @@ def read_row_image(index: PoseIndex, row: int, reduce: int = 1) -> np.ndarray:
     return read_image(index.image_file_at(image), (height, width), reduce=reduce)
 
 
-def change_pixels(crop: np.ndarray, pixels: Pixels) -> np.ndarray:
+def change_pixels(crop: np.ndarray, pixels: PixelChange) -> np.ndarray:
     """Change colours and cover a rectangle of one crop, in place where possible.
 
     Brightness multiplies, contrast stretches about the crop's mean luminance, saturation mixes
@@ -162,7 +162,7 @@ def change_pixels(crop: np.ndarray, pixels: Pixels) -> np.ndarray:
     return crop
 
 
-def _colour_matrix(crop: np.ndarray, pixels: Pixels) -> np.ndarray:
+def _colour_matrix(crop: np.ndarray, pixels: PixelChange) -> np.ndarray:
     matrix = np.zeros((3, 4))
     matrix[:, :3] = _UNCHANGED
     if pixels.saturation != 1:

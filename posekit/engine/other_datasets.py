@@ -23,7 +23,7 @@ from posekit.training.events import HeadResult
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationResults:
     """What an evaluation found.
 
     Attributes:
@@ -56,7 +56,7 @@ def evaluate(
     device: str | None = None,
     settings: Sequence[str] = (),
     allow_code: bool = False,
-) -> Evaluation:
+) -> EvaluationResults:
     """Evaluate the heads of a run or model, each by its dataset's own protocol.
 
     Under torchrun the processes share the work.
@@ -83,12 +83,12 @@ def evaluate(
         protocol["boxes"] = str(boxes)
     if transfer:
         matrix = _transfer_matrix(model, rest, datasets, heads or None, out, device)
-        return Evaluation(matrix=matrix)
+        return EvaluationResults(matrix=matrix)
     if not datasets:
         results = evaluate_run(
             model, only=heads or None, settings=protocol, overrides=rest, device=device
         )
-        return Evaluation(results)
+        return EvaluationResults(results)
     if len(datasets) > 1:
         raise ConfigError("several --dataset need --transfer: every head on every one of them")
     (name, split), base = datasets[0], Path(model)
@@ -96,8 +96,8 @@ def evaluate(
     where = Path(out) if out is not None else base / "elsewhere" / f"{Path(name).stem}-{split}"
     found = _on_dataset(model, name, split, root, heads, protocol, where, device)
     if isinstance(found, TransferMatrix):
-        return Evaluation(matrix=found, folder=where)
-    return Evaluation(found, folder=where)
+        return EvaluationResults(matrix=found, folder=where)
+    return EvaluationResults(found, folder=where)
 
 
 def _on_dataset(

@@ -147,11 +147,11 @@ def _hide_code_paths(net: PoseModel) -> list[str]:
     files: set[str] = set()
     for name in net.head_names:
         head = net.head(name)
-        parts = {"decoder": dict(head.spec.decoder), "codec": dict(head.spec.codec)}
-        for config in parts.values():
+        decoder, codec = dict(head.spec.decoder), dict(head.spec.codec)
+        for config in (decoder, codec):
             if _hide_paths(config):
                 files.add(str(config["kind"]).partition(":")[0])
-        head.spec = replace(head.spec, **parts)
+        head.spec = replace(head.spec, decoder=decoder, codec=codec)
     return sorted(files)
 
 

@@ -19,7 +19,7 @@ Color = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class Part:
+class FigurePart:
     """A drawn piece of a figure or object: who owns it, and how deep its axis lies.
 
     Attributes:
@@ -57,14 +57,14 @@ class Canvas:
     def __init__(self, height: int, width: int):
         self.image: np.ndarray = np.zeros((height, width, 3), dtype=np.uint8)
         self.part_ids = np.zeros((height, width), dtype=np.uint16)
-        self.parts: list[Part] = []
+        self.parts: list[FigurePart] = []
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width)."""
         return self.image.shape[0], self.image.shape[1]
 
-    def begin(self, part: Part) -> int:
+    def begin(self, part: FigurePart) -> int:
         """Register a part and give the id that its shapes are drawn with."""
         self.parts.append(part)
         return len(self.parts)
@@ -85,7 +85,7 @@ class Canvas:
         """Fill a circle."""
         self.polygon(ellipse(center, (max(radius, 0.3),) * 2), color, part_id)
 
-    def top_part(self, column: int, row: int) -> Part | None:
+    def top_part(self, column: int, row: int) -> FigurePart | None:
         """Return the part on top at a pixel, or None for the background."""
         part_id = int(self.part_ids[row, column])
         return self.parts[part_id - 1] if part_id else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from posekit.practice.canvas import Canvas, Color, Part, capsule, tint
+from posekit.practice.canvas import Canvas, Color, FigurePart, capsule, tint
 
 Task = tuple[float, Callable[[], None]]
 """How near to the camera a part lies, and what draws it."""
@@ -157,7 +157,7 @@ class Painter:
         """Register a part whose axis runs between two points and return its id."""
         a, b = self.flat[start], self.flat[end]
         depths = (self.scale * float(self.points_3d[point][2]) for point in (start, end))
-        return self.canvas.begin(Part(self.number, name, (a[0], a[1]), (b[0], b[1]), *depths))
+        return self.canvas.begin(FigurePart(self.number, name, (a[0], a[1]), (b[0], b[1]), *depths))
 
     def limb(
         self, name: str, start: str, end: str, radii: tuple[float, float], color: Color

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from posekit.practice.animal import render_animal
-from posekit.practice.canvas import Canvas, Part, capsule, hull, random_color, tint
+from posekit.practice.canvas import Canvas, FigurePart, capsule, hull, random_color, tint
 from posekit.practice.face import render_face, sample_face, solve_face
 from posekit.practice.figures import Figure, Label, Scene, label_figure
 from posekit.practice.person import render_person
@@ -173,7 +173,7 @@ def _paint_background(canvas: Canvas, rng: np.random.Generator) -> None:
 
 def paint_occluder(canvas: Canvas, rng: np.random.Generator, near: np.ndarray, size: float) -> None:
     """Draw a ball or a post in front of everything at `near`; it belongs to no figure."""
-    part_id = canvas.begin(Part(-1, "object"))
+    part_id = canvas.begin(FigurePart(-1, "object"))
     color = random_color(rng, (0.1, 0.7), (0.25, 0.9))
     if rng.random() < 0.7:
         canvas.disc(near, size, color, part_id)

@@ -21,7 +21,7 @@ from posekit.training.step import PartOutputs
 
 
 @dataclass(frozen=True)
-class Pixels:
+class KeypointPixels:
     """Pixels of one head's maps that lie on a keypoint.
 
     Attributes:
@@ -181,7 +181,7 @@ class PrototypeLearning:
         return points, lower * agrees
 
 
-def keypoint_pixels(embedded: Tensor, target: Tensor, above: float, most: int) -> Pixels:
+def keypoint_pixels(embedded: Tensor, target: Tensor, above: float, most: int) -> KeypointPixels:
     """Collect the pixels whose largest target exceeds `above`.
 
     Args:
@@ -196,7 +196,7 @@ def keypoint_pixels(embedded: Tensor, target: Tensor, above: float, most: int) -
         spread = torch.linspace(0, len(found) - 1, most, device=found.device).long()
         found = found[spread]
     row, y, x = found.unbind(1)
-    return Pixels(embedded[row, :, y, x], keypoint[row, y, x], largest[row, y, x])
+    return KeypointPixels(embedded[row, :, y, x], keypoint[row, y, x], largest[row, y, x])
 
 
 def assign(cosines: Tensor, keypoint: Tensor, config: PosebhConfig) -> Tensor:
@@ -235,7 +235,7 @@ def pixel_losses(cosines: Tensor, keypoint: Tensor, chosen: Tensor) -> tuple[Ten
     return cross_entropy(logits, index), (1 - assigned).square().mean()
 
 
-def directions(pixels: Pixels, cosines: Tensor, chosen: Tensor) -> Tensor:
+def directions(pixels: KeypointPixels, cosines: Tensor, chosen: Tensor) -> Tensor:
     """Return for each prototype the sum of its pixels' vectors, weighted by the squared target.
 
     Only pixels whose nearest prototype in the head is of their own keypoint count. A vector

@@ -9,7 +9,7 @@ import pytest
 from toy_data import make_instance
 
 from posekit.config.augmentation import AugmentationConfig
-from posekit.data.augment import Geometry, KeyedDraws, Pixels
+from posekit.data.augment import Geometry, KeyedDraws, PixelChange
 from posekit.data.crops import (
     CropSource,
     Sample,
@@ -72,8 +72,10 @@ def test_keypoints_lie_on_their_dots_in_augmented_crops(make_index, warp):
 
 def test_mirroring_trades_left_and_right(make_index):
     index = make_index(1)
-    plain = Sample(0, Geometry(np.array([30.0, 30.0]), np.array([48.0, 64.0])), Pixels())
-    mirrored = Sample(0, Geometry(plain.geometry.center, plain.geometry.size, 0.0, True), Pixels())
+    plain = Sample(0, Geometry(np.array([30.0, 30.0]), np.array([48.0, 64.0])), PixelChange())
+    mirrored = Sample(
+        0, Geometry(plain.geometry.center, plain.geometry.size, 0.0, True), PixelChange()
+    )
     matrices = image_to_crop([plain.geometry, mirrored.geometry], SIZE, "udp")
     points, visibility = points_in_crops(index, [plain, mirrored], matrices)
     swapped = points[0][[0, 2, 1, 4, 3]]
@@ -100,7 +102,7 @@ def test_unlabelled_keypoints_are_zero_and_stay_unlabelled(make_index):
     one.visibility[1] = 0
     index = make_index(instances=[one])
     sample = Sample(
-        0, Geometry(np.array([30.0, 30.0]), np.array([48.0, 64.0]), 20.0, True), Pixels()
+        0, Geometry(np.array([30.0, 30.0]), np.array([48.0, 64.0]), 20.0, True), PixelChange()
     )
     points, visibility = points_in_crops(
         index, [sample], image_to_crop([sample.geometry], SIZE, "udp")
@@ -112,18 +114,18 @@ def test_unlabelled_keypoints_are_zero_and_stay_unlabelled(make_index):
 def test_colour_changes_by_their_formulas():
     crop = np.random.default_rng(0).integers(60, 120, (8, 6, 3), dtype=np.uint8)
     grey = crop @ [0.299, 0.587, 0.114]
-    brighter = change_pixels(crop.copy(), Pixels(brightness=1.5))
+    brighter = change_pixels(crop.copy(), PixelChange(brightness=1.5))
     np.testing.assert_allclose(brighter, crop * 1.5, atol=0.6)
-    flat = change_pixels(crop.copy(), Pixels(saturation=0.0))
+    flat = change_pixels(crop.copy(), PixelChange(saturation=0.0))
     np.testing.assert_allclose(flat, np.repeat(grey[:, :, None], 3, axis=2), atol=0.6)
-    stretched = change_pixels(crop.copy(), Pixels(contrast=1.4))
+    stretched = change_pixels(crop.copy(), PixelChange(contrast=1.4))
     np.testing.assert_allclose(stretched, grey.mean() + 1.4 * (crop - grey.mean()), atol=0.6)
-    np.testing.assert_array_equal(change_pixels(crop.copy(), Pixels()), crop)
+    np.testing.assert_array_equal(change_pixels(crop.copy(), PixelChange()), crop)
 
 
 def test_erasing_covers_the_named_rectangle_only():
     crop = np.zeros((40, 20, 3), np.uint8)
-    out = change_pixels(crop.copy(), Pixels(erase=(0.5, 0.25, 0.25, 0.5)))
+    out = change_pixels(crop.copy(), PixelChange(erase=(0.5, 0.25, 0.25, 0.5)))
     covered = (out > 0).any(axis=2)
     assert covered[10:30, 10:15].all()
     assert covered.sum() == 20 * 5

@@ -18,7 +18,7 @@ from posekit.errors import ConfigError
 from posekit.models import load_model
 from posekit.training.events import Silent
 from posekit.training.prototypes import (
-    Pixels,
+    KeypointPixels,
     PrototypeLearning,
     assign,
     directions,
@@ -117,7 +117,7 @@ def test_directions_take_right_pixels_only_turn_opposite_ones_and_weigh_by_squar
     keypoint = torch.tensor([0, 0, 0, 1])  # the last two lie nearer the other keypoint
     target = torch.tensor([1.0, 0.5, 1.0, 1.0])
     cosines = torch.einsum("pd,kmd->pkm", vectors, prototypes)
-    found = directions(Pixels(vectors, keypoint, target), cosines, torch.zeros(4).long())
+    found = directions(KeypointPixels(vectors, keypoint, target), cosines, torch.zeros(4).long())
     torch.testing.assert_close(found[0, 0], vectors[0] - 0.25 * vectors[1])
     assert float(found[1].abs().sum()) == 0
 

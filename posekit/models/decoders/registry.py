@@ -12,16 +12,16 @@ from posekit.errors import ConfigError
 from posekit.models.decoders.base import DecoderConfig, Size
 from posekit.models.decoders.heatmap import ClassicConfig, ShuffleConfig, SimpleConfig
 from posekit.models.decoders.pyramid import PyramidConfig
-from posekit.models.decoders.vectors import RegressionConfig, SimccConfig
+from posekit.models.decoders.vectors import RegressionDecoderConfig, SimccDecoderConfig
 
 DECODERS: Parts[type[DecoderConfig]] = Parts(
     "decoder",
     {
         "classic": ClassicConfig,
         "pyramid": PyramidConfig,
-        "regression": RegressionConfig,
+        "regression": RegressionDecoderConfig,
         "shuffle": ShuffleConfig,
-        "simcc": SimccConfig,
+        "simcc": SimccDecoderConfig,
         "simple": SimpleConfig,
     },
     lambda part: isinstance(part, type) and issubclass(part, DecoderConfig),

@@ -9,7 +9,7 @@ from posekit.errors import ConfigError
 from posekit.models.decoders.base import DecoderConfig, Size
 
 
-class SimccConfig(DecoderConfig):
+class SimccDecoderConfig(DecoderConfig):
     """Settings of the SimCC decoder.
 
     Attributes:
@@ -52,7 +52,7 @@ class SimccDecoder(nn.Module):
         return self.vectors(maps.flatten(2))[:, :, None, :]
 
 
-class RegressionConfig(DecoderConfig):
+class RegressionDecoderConfig(DecoderConfig):
     """Settings of the regression decoder."""
 
     def build(self, in_channels: int, out_channels: int, size: Size, target: Size) -> nn.Module:
