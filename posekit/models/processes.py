@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -43,6 +44,7 @@ def from_first(make: Callable[[], T]) -> T:
             box = [(outline, [(t.shape, t.dtype) for t in tensors])]
         except PosekitError as error:
             box = [error]
+    wait_for_all()
     dist.broadcast_object_list(box)
     if isinstance(box[0], PosekitError):
         raise box[0]
@@ -72,6 +74,7 @@ def to_first(make: Callable[[], T]) -> list[T] | None:
     except (PosekitError, OSError, RuntimeError) as error:
         mine = _Failed(error if isinstance(error, PosekitError) else PosekitError(str(error)))
     gathered: list[Any] | None = [None] * size if rank == 0 else None
+    wait_for_all()
     dist.gather_object(mine, gathered)
     failed = next((one for one in gathered or () if isinstance(one, _Failed)), None)
     box = [failed]
@@ -79,6 +82,20 @@ def to_first(make: Callable[[], T]) -> list[T] | None:
     if box[0] is not None:
         raise box[0].error
     return gathered
+
+
+def wait_for_all() -> None:
+    """Wait until every process is here, however long its work takes; a collective would time out.
+
+    A process that dies meanwhile ends the others through torchrun or the scheduler.
+    """
+    rank, size = rank_and_size()
+    if size == 1:
+        return
+    store, number = _store(), next(_meetings)
+    here = [f"posekit/meeting/{number}/{other}" for other in range(size)]
+    store.set(here[rank], "1")
+    store.wait(here, _LONG)
 
 
 @contextmanager
@@ -94,7 +111,7 @@ def first_goes_ahead(work: str) -> Iterator[None]:
     if size == 1:
         yield
         return
-    store = dist.distributed_c10d._get_default_store()
+    store = _store()
     _turns[work] = _turns.get(work, 0) + 1
     done = f"posekit/{work}/{_turns[work]}"
     if rank:
@@ -108,6 +125,11 @@ def first_goes_ahead(work: str) -> Iterator[None]:
 
 _LONG = timedelta(days=7)
 _turns: dict[str, int] = {}
+_meetings = itertools.count()
+
+
+def _store() -> dist.Store:
+    return dist.distributed_c10d._get_default_store()
 
 
 class _Failed:

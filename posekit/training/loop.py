@@ -17,7 +17,7 @@ from posekit.data.loader import Batch
 from posekit.errors import CheckpointError, TrainingError
 from posekit.models import PoseModel
 from posekit.models.batch_norm import unused_batch_norms
-from posekit.models.processes import to_first
+from posekit.models.processes import to_first, wait_for_all
 from posekit.training.accelerator import lost_processes_told
 from posekit.training.clock import Clock
 from posekit.training.compiled import compile_parts
@@ -328,9 +328,9 @@ class Trainer:
         evaluate_now = bool(training.evaluate_every) and self.step % training.evaluate_every == 0
         if (self.step % training.save_every == 0 or evaluate_now) and not is_last:
             self._survive(self.save)  # first: whatever happens in an evaluation, the steps are kept
-            clock.skip()
-        if evaluate_now and not is_last:
-            self._evaluate()
+            if evaluate_now:
+                self._evaluate()
+            wait_for_all()  # the first writes, however slow the disk
             clock.skip()
 
     def _evaluate(self) -> None:

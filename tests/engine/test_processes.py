@@ -21,6 +21,25 @@ torch.set_num_threads(1)
 import posekit
 posekit.train(sys.argv[1], evaluate=True, resume="--resume" in sys.argv)
 """
+_SLOW_FIRST = """
+import datetime, sys, time, torch, torch.distributed as dist
+import torch.distributed.distributed_c10d as c10d
+torch.set_num_threads(1)
+start = dist.init_process_group
+def hasty(*given, **named):
+    return start(*given, **{**named, "timeout": datetime.timedelta(seconds=6)})
+dist.init_process_group = c10d.init_process_group = hasty
+from posekit.training.run_folder import RunFolder
+from posekit.evaluation import runner
+for owner, name in ((runner, "_predict_rows"), (RunFolder, "append_evaluation")):
+    def slow(*given, call=getattr(owner, name), **named):
+        if dist.get_rank() == 0:
+            time.sleep(9)
+        return call(*given, **named)
+    setattr(owner, name, slow)
+import posekit
+posekit.train(sys.argv[1], evaluate=True)
+"""
 _TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 
 
@@ -68,6 +87,20 @@ def start(tiny, tmp_path):
 def _records(folder: Path, key: str):
     lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
     return [record for line in lines if key in (record := json.loads(line))]
+
+
+@pytest.mark.slow
+def test_work_that_takes_longer_than_a_collective_may_ends_no_run(start, tmp_path):
+    """Evaluation and writing of the first process, beside a process group's timeout of seconds."""
+    change = {"blobs": "val", "rings": None}
+
+    def one_evaluated(recipe):
+        for head, split in change.items():
+            recipe["heads"][head]["evaluate"] = split
+
+    (tmp_path / "script.py").write_text(_SLOW_FIRST, encoding="utf-8")
+    folder = start("slow", 2, steps=2, batch_size=4, evaluate_every=1, change=one_evaluated)
+    assert [record["step"] for record in _records(folder, "eval")] == [1, 2]
 
 
 @pytest.mark.slow
