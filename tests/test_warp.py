@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from posekit.warp import (
     crop_matrices,
     crop_size_for,
+    cut_crop,
     inverse_crop_matrices,
+    reduced,
+    reduction,
     transform_points,
     warp_image,
 )
@@ -178,3 +181,41 @@ def test_what_lies_outside_the_image_is_black():
 def test_an_unknown_warp_is_named():
     with pytest.raises(ValueError, match="found warp 'affine', expected 'plain' or 'udp'"):
         crop_matrices(np.zeros((1, 2)), np.ones((1, 2)), 0.0, (256, 192), "affine")
+
+
+@pytest.mark.parametrize("by", [2, 4, 8])
+@pytest.mark.parametrize("sides", [(32, 48), (33, 47), (5, 70)])
+def test_reduced_takes_means_of_blocks_and_repeats_the_last_row_and_column(sides, by):
+    image = np.random.default_rng(by).integers(0, 256, (*sides, 3)).astype(np.uint8)
+    rows, columns = (-(-side // by) for side in sides)
+    places = [
+        np.minimum(np.arange(n * by), side - 1)
+        for n, side in zip((rows, columns), sides, strict=True)
+    ]
+    whole = image[np.ix_(*places)].reshape(rows, by, columns, by, 3)
+    np.testing.assert_allclose(reduced(image, by), whole.mean(axis=(1, 3)), atol=0.51)
+
+
+@pytest.mark.parametrize(
+    ("side", "by"), [(63, 1), (64, 1), (127, 1), (128, 2), (255, 2), (256, 4), (512, 8), (4096, 8)]
+)
+def test_an_image_is_reduced_as_far_as_the_crop_is_smaller(side, by):
+    matrices = crop_matrices(
+        np.array([[200.0, 200.0]]), np.array([[side, side]], float), 0.0, (64, 64), "plain"
+    )
+    assert reduction(matrices[0]) == by
+
+
+@given(st.integers(0, 10_000))
+def test_a_part_is_reduced_to_the_numbers_of_the_whole_image_reduced(seed):
+    """Cutting with reduction is cutting the reduced image at the reduced place, edges included."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (181, 203, 3)).astype(np.uint8)
+    center, size = rng.uniform(0, 190, (1, 2)), rng.uniform(66, 260, (1, 2))
+    matrix = crop_matrices(center, size, float(rng.uniform(-180, 180)), (32, 32), "udp")[0]
+    by = reduction(matrix)
+    smaller = np.array([[by, 0, (by - 1) / 2], [0, by, (by - 1) / 2], [0, 0, 1.0]])
+    expected = warp_image(reduced(image, by), matrix @ smaller, (32, 32))
+    got = cut_crop(image, matrix, (32, 32), "reduced").astype(int)
+    # OpenCV's fixed-point interpolation rounds the two matrices differently by a 32nd of a pixel
+    assert np.abs(got - expected).mean() < 2

@@ -236,7 +236,7 @@ def _unreadable(split: str, error: DatasetError) -> Finding:
     return Finding(
         "annotations_unreadable",
         "error",
-        str(error),
+        str(DatasetError(error.file, error.problem, record=error.record)),
         error.fix or "fix the file; nothing else of this split can be checked before",
         split=split,
     )

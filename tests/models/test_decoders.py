@@ -60,3 +60,18 @@ def test_unknown_kinds_and_keys_name_the_nearest():
     with pytest.raises(ConfigError, match="expected an odd number"):
         build({"kind": "simple", "kernel": 2})
     assert set(DECODERS.built_in) >= {"classic", "simple"}
+
+
+def test_the_pyramid_adds_its_levels_at_the_finest_size():
+    torch.manual_seed(0)
+    decoder = build({"kind": "pyramid", "channels": 8})
+    features = torch.randn(2, 8, 4, 3)
+    sizes = [level(features).shape[2:] for level in decoder.levels]
+    assert sizes[0] == (16, 12)
+    assert all(size[0] < sizes[0][0] for size in sizes[1:])
+    levels = [
+        nn.functional.interpolate(level(features), size=(16, 12), mode="bilinear")
+        for level in decoder.levels
+    ]
+    expected = decoder.final_layer(decoder.convs(sum(levels)))
+    torch.testing.assert_close(decoder(features), expected)
