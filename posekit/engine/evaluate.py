@@ -18,7 +18,7 @@ from posekit.diagnosis.error_types import Calibration, ErrorTypes, calibration, 
 from posekit.diagnosis.pairs import pair
 from posekit.engine.processes import join_processes, own_device
 from posekit.engine.setup import ResolvedHead, keep_code, read_heads, require_heads
-from posekit.errors import CheckpointError, PosekitError, PredictionError
+from posekit.errors import CheckpointError, PosekitError, PredictionError, TrainingError
 from posekit.evaluation.base import Scores
 from posekit.evaluation.baseline import MeanPose
 from posekit.evaluation.boxes import boxes_file
@@ -275,6 +275,8 @@ def _told(tell: Callable[[str], None], head: str) -> Iterator[None]:
     """Pass an error in the evaluation of one head to `tell`, and go on."""
     try:
         yield
+    except TrainingError:  # another process is gone: there is no going on
+        raise
     except (PosekitError, OSError, torch.OutOfMemoryError) as error:
         what = "the report cannot be written" if head == "report" else f"head '{head}' has no score"
         tell(f"{what}: {error}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -12,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from posekit.errors import PosekitError
+from posekit.errors import PosekitError, TrainingError
 
 T = TypeVar("T")
 
@@ -36,6 +38,7 @@ def from_first(make: Callable[[], T]) -> T:
     rank, size = rank_and_size()
     if size == 1:
         return make()
+    _start_pulse()
     tensors: list[Tensor] = []
     box: list[Any] = [None]
     if rank == 0:
@@ -68,6 +71,7 @@ def to_first(make: Callable[[], T]) -> list[T] | None:
     rank, size = rank_and_size()
     if size == 1:
         return [make()]
+    _start_pulse()
     mine: Any
     try:
         mine = make()
@@ -85,47 +89,96 @@ def to_first(make: Callable[[], T]) -> list[T] | None:
 
 
 def wait_for_all() -> None:
-    """Wait until every process is here, however long its work takes; a collective would time out.
+    """Wait until every process is here, as long as all live; a collective would time out.
 
-    A process that dies meanwhile ends the others through torchrun or the scheduler.
+    Raises:
+        TrainingError: a process that is missing gave no sign of life for `SILENCE`.
     """
     rank, size = rank_and_size()
     if size == 1:
         return
-    store, number = _store(), next(_meetings)
-    here = [f"posekit/meeting/{number}/{other}" for other in range(size)]
-    store.set(here[rank], "1")
-    store.wait(here, _LONG)
+    _start_pulse()
+    number = next(_meetings)
+    here = {f"posekit/meeting/{number}/{other}": other for other in range(size)}
+    _store().set(f"posekit/meeting/{number}/{rank}", "1")
+    _wait(here)
 
 
 @contextmanager
 def first_goes_ahead(work: str) -> Iterator[None]:
     """Let the first process do a piece of work, however long it takes, before the others.
 
-    The others ask torchrun's store instead of standing in a barrier, which would time out.
+    The others ask the group's store instead of standing in a barrier, which would time out.
 
     Args:
         work: a name for it; every process enters with the same names in the same order.
+
+    Raises:
+        TrainingError: the first gave no sign of life for `SILENCE`.
     """
     rank, size = rank_and_size()
     if size == 1:
         yield
         return
-    store = _store()
+    _start_pulse()
     _turns[work] = _turns.get(work, 0) + 1
     done = f"posekit/{work}/{_turns[work]}"
     if rank:
-        store.wait([done], _LONG)
+        _wait({done: 0})
     try:
         yield
     finally:
         if rank == 0:
-            store.set(done, "1")
+            _store().set(done, "1")
 
 
-_LONG = timedelta(days=7)
+SILENCE = timedelta(minutes=10)
+"""A process that says nothing for so long is lost."""
+
+_BEAT = timedelta(seconds=15)
 _turns: dict[str, int] = {}
 _meetings = itertools.count()
+
+
+def _wait(keys: Mapping[str, int]) -> None:
+    """Wait for keys of the store, each set by a process, as long as those that owe one live."""
+    store, now = _store(), time.monotonic()
+    heard = dict.fromkeys(keys.values(), (b"", now))
+    pause = 0.005
+    while missing := {key: rank for key, rank in keys.items() if not store.check([key])}:
+        time.sleep(pause)
+        pause = min(2 * pause, 1.0)
+        now = time.monotonic()
+        for rank in missing.values():
+            sign = f"posekit/alive/{rank}"
+            beat = store.get(sign) if store.check([sign]) else b""
+            if beat != heard[rank][0]:
+                heard[rank] = beat, now
+            elif now - heard[rank][1] > SILENCE.total_seconds():
+                own, size = rank_and_size()
+                raise TrainingError(
+                    f"process {own} of {size}: process {rank} has said nothing for "
+                    f"{SILENCE.total_seconds() / 60:.0f} minutes; go on with --resume"
+                )
+
+
+def _start_pulse() -> None:
+    """Let a thread give signs of life from now on, whatever this process works at."""
+    if _PULSE not in (thread.name for thread in threading.enumerate()):
+        arguments = (_store(), f"posekit/alive/{dist.get_rank()}")
+        threading.Thread(target=_beat, args=arguments, name=_PULSE, daemon=True).start()
+
+
+_PULSE = "posekit's sign of life"
+
+
+def _beat(store: dist.Store, sign: str) -> None:
+    for number in itertools.count():
+        try:
+            store.set(sign, str(number))
+        except RuntimeError:  # the group has ended
+            return
+        time.sleep(_BEAT.total_seconds())
 
 
 def _store() -> dist.Store:

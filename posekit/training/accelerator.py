@@ -6,7 +6,6 @@ import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -17,10 +16,8 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 
 from posekit.config.recipe import Recipe
 from posekit.errors import ConfigError, TrainingError
+from posekit.models.processes import SILENCE
 from posekit.training.kernels import has_fast_bf16
-
-SILENCE = timedelta(minutes=10)
-"""How long a process waits for the others within a step before it takes them for lost."""
 
 
 def build_accelerator(precision: str) -> Accelerator:

@@ -37,6 +37,22 @@ for owner, name in ((runner, "_predict_rows"), (RunFolder, "append_evaluation"))
             time.sleep(9)
         return call(*given, **named)
     setattr(owner, name, slow)
+from posekit.models import processes
+processes.SILENCE, processes._BEAT = (datetime.timedelta(seconds=s) for s in (5, 1))
+import posekit
+posekit.train(sys.argv[1], evaluate=True)
+"""
+_FROZEN = """
+import datetime, os, signal, sys, torch, torch.distributed as dist
+torch.set_num_threads(1)
+from posekit.evaluation import runner
+def freezes(*given, **named):
+    if dist.get_rank() == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return []
+runner._predict_rows = freezes
+from posekit.models import processes
+processes.SILENCE, processes._BEAT = (datetime.timedelta(seconds=s) for s in (5, 1))
 import posekit
 posekit.train(sys.argv[1], evaluate=True)
 """
@@ -101,6 +117,15 @@ def test_work_that_takes_longer_than_a_collective_may_ends_no_run(start, tmp_pat
     (tmp_path / "script.py").write_text(_SLOW_FIRST, encoding="utf-8")
     folder = start("slow", 2, steps=2, batch_size=4, evaluate_every=1, change=one_evaluated)
     assert [record["step"] for record in _records(folder, "eval")] == [1, 2]
+
+
+@pytest.mark.slow
+def test_a_process_that_freezes_in_an_evaluation_is_named_and_ends_the_run(start, tmp_path):
+    (tmp_path / "script.py").write_text(_FROZEN, encoding="utf-8")
+    done = start("frozen", 2, steps=1, batch_size=4, evaluate_every=1, check=False)
+    assert done.returncode != 0
+    assert "process 0 of 2: process 1 has said nothing for" in done.stderr
+    assert (tmp_path / "frozen" / "checkpoints" / "last.state").is_file()
 
 
 @pytest.mark.slow
