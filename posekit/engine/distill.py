@@ -130,6 +130,7 @@ def token_run(
             "steps": config.token.steps,
             "epochs": None,
             "ema_decay": 0.0,
+            "gradient_report_every": 0,  # everything that heads share is frozen
             "init": str(config.teacher),
         }
     )

@@ -76,6 +76,8 @@ def pretrain(
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     recipe, accelerator = on_this_machine(recipe)
+    training = recipe.training.model_copy(update={"gradient_report_every": 0})  # there are no heads
+    recipe = recipe.model_copy(update={"training": training})
     heads = read_heads(recipe)
     indices = {name: head.train_index() for name, head in heads.items()}
     sizes = [head.input_size for head in recipe.heads.values()]

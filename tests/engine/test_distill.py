@@ -86,6 +86,15 @@ def test_a_shared_loss_scale_gives_one_term_over_all_samples(student):
     assert set(listener.logs[0].loss) == {"blobs", "rings", ".teacher"}
 
 
+def test_a_recipe_that_reports_its_heads_gradients_learns_a_token_too(student):
+    recipe = student("token", {"output": 0.0, "token": {"steps": 1}})
+    training = recipe.training.model_copy(update={"gradient_report_every": 1})
+    done = posekit.train(recipe.model_copy(update={"training": training}), evaluate=False)
+    log = done.folder / "log.jsonl"
+    assert "gradients" in log.read_text(encoding="utf-8")
+    assert "gradients" not in (done.folder / "token" / "log.jsonl").read_text(encoding="utf-8")
+
+
 def test_the_token_is_learned_first_and_then_stays(student, teacher):
     listener = Silent()
     recipe = student("token", {"output": 0.0, "token": {"steps": 3, "lr": 0.1}})

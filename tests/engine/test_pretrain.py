@@ -62,6 +62,12 @@ def test_the_error_falls_and_is_logged_for_each_dataset(make):
     assert line["step"] == 30
 
 
+def test_a_recipe_that_reports_its_heads_gradients_pretrains_as_it_is(make):
+    done = posekit.pretrain(make("run", steps=1, gradient_report_every=1))
+    assert done.complete
+    assert "gradients" not in (done.folder / "log.jsonl").read_text(encoding="utf-8")
+
+
 def test_masks_are_a_function_of_seed_and_step(make):
     model = posekit.pretrain(make("run", steps=1)).model
 
