@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from posekit.config.prototypes import PrototypeConfig
+from posekit.models.batch_norm import SharedBatchNorm2d
 from posekit.models.decoders.base import init_convolutions
 from posekit.models.decoders.heatmap import transposed_layers
 
@@ -91,11 +92,13 @@ class EmbeddingHead(nn.Module):
         super().__init__()
         width = config.width
         widths = (config.channels,) * config.layers
-        self.deconv_layers = nn.Sequential(*transposed_layers(in_channels, widths))
+        self.deconv_layers = nn.Sequential(
+            *transposed_layers(in_channels, widths, SharedBatchNorm2d)
+        )
         self.residual = _Residual(widths[-1] if widths else in_channels, width)
         self.final_layers = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
+            SharedBatchNorm2d(width),
             nn.SiLU(inplace=True),
             nn.Conv2d(width, width, 1),
         )
@@ -111,13 +114,13 @@ class _Residual(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(in_channels, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
+            SharedBatchNorm2d(width),
             nn.SiLU(inplace=True),
             nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
+            SharedBatchNorm2d(width),
         )
         self.shortcut = nn.Sequential(
-            nn.Conv2d(in_channels, width, 1, bias=False), nn.BatchNorm2d(width)
+            nn.Conv2d(in_channels, width, 1, bias=False), SharedBatchNorm2d(width)
         )
 
     def forward(self, features: Tensor) -> Tensor:

@@ -141,6 +141,10 @@ class Distillation:
         if self.fade_steps is not None:
             self.factor = max(0.0, 1.0 - step / self.fade_steps)
 
+    def without_rows(self, model: PoseModel, features: Tensor) -> dict[str, Tensor]:
+        """Return nothing: no process waits for another here; see ExtraLoss."""
+        return {}
+
     def step_ends(self) -> None:
         """Do nothing."""
 

@@ -97,6 +97,10 @@ class PrototypeLearning:
             totals[".self_supervision"] = torch.stack(parts).sum()
         return totals
 
+    def without_rows(self, model: PoseModel, features: Tensor) -> dict[str, Tensor]:
+        """Let the embedding's batch norms exchange their moments; see ExtraLoss."""
+        return {self.names[0]: self.space.embedding(features).sum()}
+
     def step_ends(self) -> None:
         """Move the prototypes by what the step's pixels of all processes say."""
         if not self.moves:

@@ -55,6 +55,19 @@ class ExtraLoss(Protocol):
         Runs inside the model's autocast; losses themselves belong in float32.
         """
 
+    def without_rows(self, model: PoseModel, features: Tensor) -> dict[str, Tensor]:
+        """Stand in for a part of which only other processes have samples.
+
+        What exchanges something between processes in `__call__` must do so here too.
+
+        Args:
+            model: the model.
+            features: (0, D, gh, gw).
+
+        Returns:
+            As `__call__`, totals of 0; empty if there is nothing to exchange.
+        """
+
     def step_ends(self) -> None:
         """Follow up an optimizer step; called on every process."""
 
@@ -74,6 +87,7 @@ class LossModule(Objective):
         self.model = model
         self.losses = nn.ModuleDict(dict(losses))
         self.extras = tuple(extras)
+        self._sizes = sorted({model.head(name).input_size for name in losses})
         self._shared = {
             name
             for name in self.losses
@@ -106,8 +120,16 @@ class LossModule(Objective):
             loss, codec = cast(PointLoss, self.losses[head]), self.model.head(head).codec
             with torch.autocast(output.device.type, enabled=False):
                 terms[head] = loss_term(loss, codec, output, group.points, _labelled(group))
-        for part, (images, found), own in zip(batch.parts, features, by_head, strict=True):
-            self._add_extras(terms, PartOutputs(part, images, found, own))
+        parts = zip(batch.parts, features, by_head, strict=True)
+        outputs = {
+            self.model.head(part.groups[0].head).input_size: PartOutputs(part, images, found, own)
+            for part, (images, found), own in parts
+        }
+        for size in self._sizes:  # in one order on every process, as the heads
+            if size in outputs:
+                self._add_extras(terms, outputs[size])
+            elif self.training and rank_and_size()[1] > 1:
+                self._add_extras_without_rows(terms, features[0][1])
         return terms
 
     def _features(self, part: Part) -> tuple[Tensor | None, Tensor]:
@@ -120,6 +142,14 @@ class LossModule(Objective):
         """Run a head on no rows, for the other processes' sake; its loss is 0."""
         total = self.model.head(head)(features.detach()[:0]).float().sum()
         return total, torch.zeros_like(total)
+
+    def _add_extras_without_rows(
+        self, terms: dict[str, tuple[Tensor, Tensor]], features: Tensor
+    ) -> None:
+        for extra in self.extras:
+            for name, total in extra.without_rows(self.model, features.detach()[:0]).items():
+                before, count = terms.get(name, (0.0, torch.zeros_like(total)))
+                terms[name] = (total + before, count)
 
     def _add_extras(self, terms: dict[str, tuple[Tensor, Tensor]], outputs: PartOutputs) -> None:
         rows = {group.head: len(group) for group in outputs.part.groups}

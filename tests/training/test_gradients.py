@@ -149,6 +149,9 @@ class Counting:
     def step_begins(self, step):
         pass
 
+    def without_rows(self, model, features):
+        return {}
+
     def step_ends(self):
         pass
 

@@ -42,7 +42,7 @@ class ClassicConfig(DecoderConfig):
 def transposed_layers(
     in_channels: int,
     channels: Sequence[int],
-    norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+    norm: Callable[[int], nn.Module],
 ) -> list[nn.Module]:
     """Return transposed 4x4 convolutions that double the map, each with a norm and ReLU."""
     layers: list[nn.Module] = []
