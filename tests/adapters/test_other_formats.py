@@ -284,6 +284,18 @@ def test_named_columns_may_stand_in_any_order_with_the_image_last(tmp_path):
     assert [i.image_id for i in instances] == list(IMAGES)
 
 
+@pytest.mark.parametrize(
+    ("place", "code"), [("full", 3), ("full", "x"), ("empty", 1), ("empty", 2)]
+)
+def test_a_csv_visibility_that_cannot_be_is_named(tmp_path, place, code):
+    header = ["file", *(f"{n}_{a}" for n in NAMES for a in "xyv")]
+    first = [1, 2, code] if place == "full" else ["", "", code]
+    write_rows(tmp_path / "t.csv", [header, ["a.jpg", *first, 3, 4, 1, 5, 6, 2, 7, 8, 0]])
+    message = rf"keypoint '{NAMES[0]}': found visibility '?{code}'?, expected 0, 1 or 2"
+    with pytest.raises(DatasetError, match=message):
+        load(landmark_csv, tmp_path, "t.csv")
+
+
 def test_visibility_box_and_ignored_columns(tmp_path):
     header = ["file", *(f"{n}_{a}" for n in NAMES for a in "xyv"), "bx", "by", "bw", "bh", "who"]
     values = [1, 2, 2, 3, 4, 1, "", "", 0, 7, 8, 0]

@@ -75,3 +75,9 @@ def test_the_pyramid_adds_its_levels_at_the_finest_size():
     ]
     expected = decoder.final_layer(decoder.convs(sum(levels)))
     torch.testing.assert_close(decoder(features), expected)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_the_pyramid_enlarges_by_one_two_and_four(factor):
+    decoder = build({"kind": "pyramid", "channels": 8}, (4, 3), (4 * factor, 3 * factor))
+    assert decoder(torch.randn(2, 8, 4, 3)).shape == (2, 5, 4 * factor, 3 * factor)

@@ -93,6 +93,18 @@ def test_following_its_gradient_brings_the_decoded_points_to_the_labelled_ones(h
     assert error() < max(4.0, before / 2)  # a pixel of the map is 4 of the crop
 
 
+def test_half_the_scale_is_half_the_loss(head, request):
+    codec, loss, output, points, labelled = head
+    config = PAIRS[request.node.callspec.params["head"]][1]
+    if "scale" not in loss.settings.model_fields:
+        pytest.skip("it has no scale")
+    with code_allowed():
+        half = build_loss({**config, "scale": 0.5}, codec, "head 'x'")
+    half.load_state_dict(loss.state_dict())
+    whole = values_of(codec, loss, output, points, labelled)
+    torch.testing.assert_close(values_of(codec, half, output, points, labelled), whole / 2)
+
+
 def test_a_wrong_key_is_one_sentence_with_the_place(head, request):
     codec, *_ = head
     kind = PAIRS[request.node.callspec.params["head"]][1]["kind"]
