@@ -84,3 +84,11 @@ def test_numbers_that_are_not_finite_are_no_point():
     points, scores = codec.decode(torch.tensor([[[[float("nan"), 0.1]]]]))
     assert points.tolist() == [[[-1, -1]]]
     assert scores.tolist() == [[0]]
+
+
+def test_regression_counts_the_points_from_the_first_pixel_to_the_last():
+    codec = build_codec({"kind": "regression"}, SIZE)
+    x = [0.0, 47.0, 47.5, -0.5, 10.0]
+    y = [0.0, 63.0, 10.0, 10.0, 63.5]
+    _, weights = codec.encode(torch.tensor([list(zip(x, y, strict=True))]), torch.ones(1, 5))
+    assert weights.tolist() == [[1.0, 1.0, 0.0, 0.0, 0.0]]

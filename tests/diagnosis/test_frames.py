@@ -57,6 +57,17 @@ def test_a_box_wholly_outside_its_image_is_an_error():
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("over", "told"), [(1.9, False), (3.9, False), (4.1, True)])
+def test_a_box_may_reach_beyond_the_border_by_two_hundredths_of_its_side(over, told):
+    columns = helpers.people()
+    box = columns.box_xywh.copy()
+    box[6] = [-over, 10, 200, 50]
+    found = list(frames.outside_image(replace(columns, box_xywh=box), columns.image_size))
+    assert [f.name for f in found if f.name == "boxes_beyond_image"] == told * [
+        "boxes_beyond_image"
+    ]
+
+
 WRONG = {
     "corners": lambda box: np.concatenate([box[:, :2], box[:, :2] + box[:, 2:]], axis=1),
     "centre": lambda box: np.concatenate([box[:, :2] + box[:, 2:] / 2, box[:, 2:]], axis=1),

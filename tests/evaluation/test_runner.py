@@ -138,6 +138,18 @@ def test_the_batch_size_and_workers_change_nothing(index):
     np.testing.assert_array_equal(one.instance_id, many.instance_id)
 
 
+def test_progress_counts_the_boxes_from_the_first_batch_to_all(index):
+    told = []
+    _, found = evaluate_model(
+        DotModel({"kind": "udp"}),
+        "dots",
+        index,
+        batch_size=1,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert told == [(number, len(found)) for number in range(1, len(found) + 1)]
+
+
 def test_results_are_written_and_score_the_same_when_read_back(index, tmp_path):
     scores, predictions = evaluate_model(DotModel({"kind": "udp"}), "dots", index)
     folder = tmp_path / "eval"
