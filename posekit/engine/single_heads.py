@@ -116,7 +116,7 @@ def compare_heads(run: str | Path) -> dict[str, dict[str, Any]]:
         if joint is None:
             raise CheckpointError(f"{folder}: head '{name}' is not evaluated; run `posekit eval`")
         alone = _read(folder / "alone" / name / "eval" / name / "metrics.json") or {}
-        common, own = _common(joint), _common(alone)
+        common, own = joint.get("common_metric", {}), alone.get("common_metric", {})
         headline = joint["headline"]
         rows[name] = {
             "metric": headline,
@@ -125,16 +125,11 @@ def compare_heads(run: str | Path) -> dict[str, dict[str, Any]]:
             "alone": alone.get("metrics", {}).get(headline),
             "common_name": common["name"],
             "common_metric": COMMON_METRIC,
-            "joint_common": common["model"],
-            "mean_pose_common": common["baseline"],
+            "joint_common": common.get("model"),
+            "mean_pose_common": common.get("baseline"),
             "alone_common": own.get("model"),
         }
     return rows
-
-
-def _common(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Return the common metric's part; earlier versions wrote it as `yardstick`."""
-    return metrics.get("common_metric") or metrics.get("yardstick") or {}
 
 
 def _read(file: Path) -> dict[str, Any] | None:

@@ -219,7 +219,7 @@ def read_head(folder: Path) -> SavedEvaluation:
         protocol=_mapping(data.get("protocol")),
         counts=_numbers(data.get("counts")),
         lower_is_better=bool(data.get("lower_is_better", lower_is_better(headline))),
-        common_metric=_common_metric(data.get("common_metric") or data.get("yardstick")),
+        common_metric=_common_metric(data.get("common_metric")),
         categories={k: _numbers(v) for k, v in _mapping(data.get("per_category")).items()},
         findings=_findings(data.get("findings")),
         **_errors(_mapping(data.get("error_types")), _mapping(data.get("calibration"))),

@@ -298,7 +298,7 @@ class Trainer:
         self._survive(self.writes.append_gradients, self.step + 1, found)
 
     def _tell_bad_steps(self, wait: bool = False) -> None:
-        """Tell of the steps that were left out; TrainingError if there were too many in a row."""
+        """Warn of the steps that were left out; TrainingError if there were too many in a row."""
         for bad in self.guard.found(wait):
             self.listener.warned(f"step {bad.step} was left out: {bad.reason}")
             if self.writes is not None:

@@ -127,7 +127,7 @@ def test_the_score_stands_beside_its_baseline_and_its_protocol(run: Path):
 def test_the_measure_that_all_heads_share_stands_below_the_official_one(run: Path):
     file = run / "eval/people/metrics.json"
     shared = {"name": "PCK of the box", "model": 0.444, "baseline": 0.111}
-    file.write_text(json.dumps({**json.loads(file.read_text()), "yardstick": shared}))
+    file.write_text(json.dumps({**json.loads(file.read_text()), "common_metric": shared}))
     words = " ".join(Page(write_report(run).read_text(encoding="utf-8")).words)
     for expected in ("PCK of the box", "0.444", "0.111", "+0.333"):
         assert expected in words
